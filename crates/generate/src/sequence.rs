@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use kernels::AllThreads as _;
 use model::CausalLm;
 use rayon::prelude::*;
 use seed::{Purpose, Rng};
@@ -234,6 +235,6 @@ pub(crate) fn choose_all(
             let of_sequence = logits.get(source * n_vocab..(source + 1) * n_vocab);
             sequence.choose(of_sequence.unwrap_or_default())
         };
-        sequences.into_par_iter().zip(sources).map(choose).collect()
+        sequences.into_par_iter().zip(sources).map_on_all_threads(choose)
     })
 }

@@ -10,6 +10,7 @@ use crate::autodiff::{CpuTensor, InputGradients, Op, record};
 use crate::buffer::{TASK, filled};
 use crate::flex;
 use crate::simd::{multiversion, sigmoid};
+use crate::team::AllThreads as _;
 
 /// 2·sqrt(2/π), from (1 + tanh u) / 2 = sigmoid(2u).
 const TWO_ROOT: f32 = 1.595_769;
@@ -20,7 +21,7 @@ pub fn swiglu(gate: &CpuTensor, up: &CpuTensor) -> CpuTensor {
     let (gates, ups) = (flex::values(gate.value()), flex::values(up.value()));
     let out = filled(gates.len(), |out| {
         let tasks = out.par_chunks_mut(TASK).zip(gates.par_chunks(TASK)).zip(ups.par_chunks(TASK));
-        tasks.for_each(|((out, gate), up)| swiglu_block(out, gate, up));
+        tasks.on_all_threads(|((out, gate), up)| swiglu_block(out, gate, up));
     });
     let out = flex::tensor(out, gate.value().shape());
     let op = || SwiGlu { gate: gate.value().clone(), up: up.value().clone() };
@@ -41,7 +42,7 @@ impl Op for SwiGlu {
             let d_up = d_up.storage_mut::<f32>().par_chunks_mut(TASK);
             let tasks = d_gate.par_chunks_mut(TASK).zip(d_up);
             let tasks = tasks.zip(gates.par_chunks(TASK).zip(ups.par_chunks(TASK)));
-            tasks.for_each(|((d_gate, d_up), (gate, up))| {
+            tasks.on_all_threads(|((d_gate, d_up), (gate, up))| {
                 swiglu_block_backward(d_gate, d_up, gate, up);
             });
         });
@@ -55,7 +56,7 @@ pub fn gelu_tanh(x: &CpuTensor) -> CpuTensor {
     let values = flex::values(x.value());
     let out = filled(values.len(), |out| {
         let tasks = out.par_chunks_mut(TASK).zip(values.par_chunks(TASK));
-        tasks.for_each(|(out, x)| gelu_block(out, x));
+        tasks.on_all_threads(|(out, x)| gelu_block(out, x));
     });
     let out = flex::tensor(out, x.value().shape());
     record(&[x], out, || GeluTanh { x: x.value().clone() })
@@ -71,7 +72,7 @@ impl Op for GeluTanh {
         let values = flex::values(&self.x);
         let mut d_x = flex::own(d_out);
         let tasks = d_x.storage_mut::<f32>().par_chunks_mut(TASK).zip(values.par_chunks(TASK));
-        tasks.for_each(|(d_x, x)| gelu_block_backward(d_x, x));
+        tasks.on_all_threads(|(d_x, x)| gelu_block_backward(d_x, x));
         inputs.add(0, d_x);
     }
 }

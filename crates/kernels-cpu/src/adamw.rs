@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::flex;
 use crate::simd::multiversion;
+use crate::team::AllThreads as _;
 
 /// Elements per task and per partial sum; fixed, so that no result depends on the number of threads.
 const BLOCK: usize = 16 * 1024;
@@ -50,12 +51,12 @@ pub fn adamw_update(
         .zip(m.storage_mut::<f32>().par_chunks_mut(BLOCK))
         .zip(v.storage_mut::<f32>().par_chunks_mut(BLOCK))
         .zip(grad.par_chunks(BLOCK));
-    tasks.for_each(|(((weight, m), v), grad)| update_block(weight, m, v, grad, c));
+    tasks.on_all_threads(|(((weight, m), v), grad)| update_block(weight, m, v, grad, c));
 }
 
 /// Σ x², in f64 over blocks whose borders depend on the length alone.
 pub fn sum_of_squares(x: &FlexTensor) -> f64 {
-    let blocks: Vec<f64> = flex::values(x).par_chunks(BLOCK).map(squares).collect();
+    let blocks = flex::values(x).par_chunks(BLOCK).map_on_all_threads(squares);
     blocks.iter().sum()
 }
 

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 pub(crate) use crate::shared::Shared;
+use crate::team::AllThreads as _;
 
 /// Values per task in passes over whole buffers.
 pub(crate) const TASK: usize = 16 * 1024;
@@ -38,7 +39,7 @@ pub(crate) fn filled(n: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
 /// Copies on all threads.
 pub(crate) fn copy(out: &mut [f32], values: &[f32]) {
     let tasks = out.par_chunks_mut(TASK).zip(values.par_chunks(TASK));
-    tasks.for_each(|(out, values)| out.copy_from_slice(values));
+    tasks.on_all_threads(|(out, values)| out.copy_from_slice(values));
 }
 
 /// Rows of `width` values per task.

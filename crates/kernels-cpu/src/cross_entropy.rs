@@ -12,6 +12,7 @@ use crate::flex;
 use crate::precision::Precision;
 use crate::simd::{self, multiversion};
 use crate::soft_cap::{soft_cap, soft_cap_gradient};
+use crate::team::AllThreads as _;
 use crate::vocab_chunks::{TargetRows, VocabChunks};
 
 /// Gradients of the loss with respect to hidden states and weight, where they are needed.
@@ -56,8 +57,7 @@ pub fn cross_entropy(
             chunks.for_chunks(|start, logits| {
                 let targets = &target_rows.targets[start..];
                 let rows = logits.par_chunks_mut(v).zip(targets);
-                let losses: Vec<RowLoss> =
-                    rows.map(|(row, target)| row_loss(row, *target, cap)).collect();
+                let losses = rows.map_on_all_threads(|(row, target)| row_loss(row, *target, cap));
                 loss += losses.iter().map(|row| row.loss).sum::<f64>();
                 n_correct += losses.iter().filter(|row| row.is_correct).count() as u64;
                 chunks.backward(start, logits, d_hidden, d_weight);
@@ -89,7 +89,10 @@ fn scaled(gradient: FlexTensor, factor: f32) -> FlexTensor {
         return gradient;
     }
     let mut gradient = flex::own(gradient);
-    gradient.storage_mut::<f32>().par_chunks_mut(TASK).for_each(|values| scale(values, factor));
+    gradient
+        .storage_mut::<f32>()
+        .par_chunks_mut(TASK)
+        .on_all_threads(|values| scale(values, factor));
     gradient
 }
 

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use crate::autodiff::{CpuTensor, InputGradients, Op, record};
 use crate::buffer::{filled, rows_per_task};
 use crate::flex;
+use crate::team::AllThreads as _;
 use crate::weight_storage::StoredWeight;
 
 /// Parts of the table whose gradients are added in parallel.
@@ -30,7 +31,7 @@ pub fn embedding(weight: &CpuTensor, [b, t]: [usize; 2], ids: Vec<i32>) -> CpuTe
     let values = StoredWeight::new(weight.value());
     let out = filled(ids.len() * d, |out| {
         let rows = rows_per_task(d);
-        out.par_chunks_mut(rows * d).zip(ids.par_chunks(rows)).for_each(|(out, ids)| {
+        out.par_chunks_mut(rows * d).zip(ids.par_chunks(rows)).on_all_threads(|(out, ids)| {
             for (out, id) in out.chunks_mut(d).zip(ids) {
                 values.copy_to(out, *id as usize * d);
             }
@@ -49,14 +50,14 @@ impl Op for Embedding {
         let d_out = flex::values(&d_out);
         let mut gradient = inputs.take(&weight).unwrap_or_else(|| {
             let zeros = filled(v * d, |out| {
-                out.par_chunks_mut(crate::buffer::TASK).for_each(|out| out.fill(0.0));
+                out.par_chunks_mut(crate::buffer::TASK).on_all_threads(|out| out.fill(0.0));
             });
             flex::tensor(zeros, [v, d])
         });
         // Each part reads all ids, so rows are added in the order of ids on any number of threads.
         let rows = v.div_ceil(PARTS);
         let parts = gradient.storage_mut::<f32>().par_chunks_mut(rows * d).enumerate();
-        parts.for_each(|(part, out)| {
+        parts.on_all_threads(|(part, out)| {
             let first = part * rows;
             for (id, d_row) in ids.iter().zip(d_out.chunks(d)) {
                 let place = (*id as usize).checked_sub(first).map(|row| row * d);

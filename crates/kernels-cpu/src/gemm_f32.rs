@@ -15,41 +15,15 @@ pub(crate) fn multiply_f32(
     if out.rows == 0 || out.columns == 0 {
         return;
     }
-    let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     #[cfg(feature = "portable")]
-    checked(out, a, b, write, scale, parallelism);
+    checked(out, a, b, write, scale, parallel);
     #[cfg(not(feature = "portable"))]
-    #[allow(unsafe_code)]
-    // SAFETY: the constructors of the matrices checked that every row and column is within its slice; the output is
-    // borrowed mutably for the lifetime of `out`, so it overlaps neither input. With `Write::Over` it is not read.
-    unsafe {
-        gemm::gemm(
-            out.rows,
-            out.columns,
-            a.columns,
-            out.values.as_mut_ptr(),
-            1,
-            out.row_stride as isize,
-            write == Write::Add,
-            a.values.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.values.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            scale,
-            false,
-            false,
-            false,
-            parallelism,
-        );
-    }
+    crate::gemm_parts::Product::new(out, a, b, write, scale).multiply(parallel);
 }
 
 /// The product by loops over slices.
 #[cfg(feature = "portable")]
-fn checked(out: MatrixMut, a: Matrix, b: Matrix, write: Write, scale: f32, _: gemm::Parallelism) {
+fn checked(out: MatrixMut, a: Matrix, b: Matrix, write: Write, scale: f32, _: bool) {
     for row in 0..out.rows {
         let sums = &mut out.values[row * out.row_stride..][..out.columns];
         if write == Write::Over {

@@ -22,6 +22,8 @@ mod flex;
 mod fused_linear;
 mod gemm;
 mod gemm_f32;
+#[cfg(not(feature = "portable"))]
+mod gemm_parts;
 mod logprobs;
 mod matrix;
 mod norm_rows;
@@ -34,6 +36,7 @@ mod shared;
 mod simd;
 mod skinny_matmul;
 mod soft_cap;
+mod team;
 mod vocab_chunks;
 mod weight_storage;
 
@@ -55,3 +58,4 @@ pub use precision::Precision;
 pub use recompute::recompute;
 pub use rope::rope;
 pub use sampling_weights::{SamplingWeights, exponentials};
+pub use team::AllThreads;

@@ -12,6 +12,7 @@ use crate::flex;
 use crate::precision::Precision;
 use crate::simd::{self, multiversion};
 use crate::soft_cap::{soft_cap, soft_cap_gradient};
+use crate::team::AllThreads as _;
 use crate::vocab_chunks::{TargetRows, VocabChunks};
 
 #[derive(Clone, Debug)]
@@ -46,18 +47,17 @@ pub fn logprobs(
     let mut rows = Vec::with_capacity(target_rows.rows.len());
     let chunks = VocabChunks::new(hidden.value(), weight.value(), &target_rows, scale, precision);
     chunks.for_chunks(|start, logits| {
-        let found: Vec<[f32; 3]> = logits
+        let found = logits
             .par_chunks_mut(chunks.v)
             .zip(&target_rows.targets[start..])
-            .map(|(row, target)| {
+            .map_on_all_threads(|(row, target)| {
                 if let Some(cap) = cap {
                     soft_cap(row, cap);
                 }
                 let logit = row[*target];
                 let (log_sum, entropy) = log_sum_and_entropy(row);
                 [logit - log_sum, log_sum, entropy]
-            })
-            .collect();
+            });
         for ([logprob, log_sum, entropy], row) in found.into_iter().zip(&target_rows.rows[start..])
         {
             (out[*row], out[n_all + row]) = (logprob, entropy);
@@ -95,7 +95,7 @@ impl Op for LinearLogProbs {
                     let picked_rows =
                         target_rows.rows[start..].par_iter().zip(&target_rows.targets[start..]);
                     let places = picked_rows.zip(&rows[start..]);
-                    logits.par_chunks_mut(v).zip(places).for_each(
+                    logits.par_chunks_mut(v).zip(places).on_all_threads(
                         |(logits, ((row, target), (log_sum, entropy)))| {
                             let (d_logprob, d_entropy) = (d_logprobs[*row], d_entropies[*row]);
                             let capped = cap.map(|cap| {

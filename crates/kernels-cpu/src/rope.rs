@@ -8,6 +8,7 @@ use crate::autodiff::{CpuTensor, InputGradients, Op, record};
 use crate::buffer::{filled, rows_per_task};
 use crate::flex;
 use crate::rotation::{rotate, rotate_back};
+use crate::team::AllThreads as _;
 
 /// Rotates each head's pairs `(x[j], x[j + k/2])` of `x` `[b, t, h, k]` by their angles, whose cosines and sines are
 /// `[b, t, k / 2]`.
@@ -43,7 +44,7 @@ fn rotate_heads(
     let out = filled(values.len(), |out| {
         let tasks = out.par_chunks_mut(rows * h * k).zip(values.par_chunks(rows * h * k));
         let angles = cos.par_chunks(rows * half).zip(sin.par_chunks(rows * half));
-        tasks.zip(angles).for_each(|((out, x), (cos, sin))| {
+        tasks.zip(angles).on_all_threads(|((out, x), (cos, sin))| {
             let positions = out.chunks_mut(h * k).zip(x.chunks(h * k));
             for ((out, x), (cos, sin)) in positions.zip(cos.chunks(half).zip(sin.chunks(half))) {
                 for (out, x) in out.chunks_mut(k).zip(x.chunks(k)) {

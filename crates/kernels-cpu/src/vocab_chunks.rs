@@ -10,6 +10,7 @@ use crate::flex;
 use crate::gemm::{scaled_gemm, weight_gemm};
 use crate::matrix::{Matrix, MatrixMut, WeightMatrix, Write};
 use crate::precision::Precision;
+use crate::team::AllThreads as _;
 use crate::weight_storage::StoredWeight;
 
 /// Bytes of logits in memory at a time.
@@ -63,14 +64,18 @@ impl TargetRows {
         self.rows.iter().enumerate().for_each(|(source, row)| sources[*row] = Some(source));
         filled(self.n_all * d, |out| {
             let n = rows_per_task(d);
-            out.par_chunks_mut(n * d).zip(sources.par_chunks(n)).for_each(|(out, sources)| {
-                for (out, source) in out.chunks_mut(d).zip(sources) {
-                    match source {
-                        Some(source) => out.copy_from_slice(&rows[source * d..(source + 1) * d]),
-                        None => out.fill(0.0),
+            out.par_chunks_mut(n * d).zip(sources.par_chunks(n)).on_all_threads(
+                |(out, sources)| {
+                    for (out, source) in out.chunks_mut(d).zip(sources) {
+                        match source {
+                            Some(source) => {
+                                out.copy_from_slice(&rows[source * d..(source + 1) * d]);
+                            }
+                            None => out.fill(0.0),
+                        }
                     }
-                }
-            });
+                },
+            );
         })
     }
 }
@@ -94,7 +99,7 @@ impl<'a> VocabChunks<'a> {
         } else {
             filled(target_rows.rows.len() * d, |out| {
                 let n = rows_per_task(d);
-                out.par_chunks_mut(n * d).zip(target_rows.rows.par_chunks(n)).for_each(
+                out.par_chunks_mut(n * d).zip(target_rows.rows.par_chunks(n)).on_all_threads(
                     |(out, rows)| {
                         for (out, row) in out.chunks_mut(d).zip(rows) {
                             out.copy_from_slice(&all[row * d..(row + 1) * d]);

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use crate::buffer::{TASK, filled};
 use crate::flex;
 use crate::matrix::{Matrix, WeightMatrix};
+use crate::team::AllThreads as _;
 
 /// A weight's values in row-major order.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ impl<'a> StoredWeight<'a> {
 pub(crate) fn widened(values: &[bf16]) -> Vec<f32> {
     filled(values.len(), |out| {
         let tasks = out.par_chunks_mut(TASK).zip(values.par_chunks(TASK));
-        tasks.for_each(|(out, values)| widen(out, values));
+        tasks.on_all_threads(|(out, values)| widen(out, values));
     })
 }
 

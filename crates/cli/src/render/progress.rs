@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use train::{Event, Progress};
+use train::{EvalRow, Event, Progress};
 use watch::{Fit, RunState, StepLine};
 
 use super::live_line::LiveLine;
@@ -247,6 +247,23 @@ impl RunProgress {
     }
 }
 
+/// What an evaluation measured on the validation data: the value that the stage is about, with one more that explains it.
+fn validated(row: &EvalRow) -> String {
+    let of = |name: &str| row.extra.get(name);
+    let percent = |share: &f64| format!("{:.1} %", 100.0 * share);
+    if let (Some(score), Some(kl)) = (of("score"), of("kl")) {
+        return format!("score {score:.3}  KL {kl:.2} nats/answer");
+    }
+    if let Some(reward) = of("reward") {
+        let ended = of("ended").map(|share| format!("  {} of the answers ended", percent(share)));
+        return format!("reward {reward:.3}{}", ended.unwrap_or_default());
+    }
+    let Some(loss) = row.eval_loss else { return String::new() };
+    let accuracy = of("accuracy").map(|share| format!(" (accuracy {})", percent(share)));
+    let bits = of("bits_per_byte").map(|bits| format!(" ({bits:.3} bits/byte)"));
+    format!("val loss {loss:.4}{}", accuracy.or(bits).unwrap_or_default())
+}
+
 impl Drop for RunProgress {
     fn drop(&mut self) {
         self.screen.remove_live();
@@ -313,21 +330,9 @@ impl Progress for RunProgress {
             }
             Event::Eval { row, is_best } => {
                 let best = if *is_best { "  best so far" } else { "" };
-                let bits = row.extra.get("bits_per_byte");
-                let bits = bits.map(|bits| format!(" ({bits:.3} bits/byte)")).unwrap_or_default();
-                let accuracy = row.extra.get("accuracy");
-                let accuracy = accuracy.map(|share| format!(" (accuracy {:.1} %)", 100.0 * share));
-                let detail = accuracy.unwrap_or(bits);
-                let measured = match (row.extra.get("score"), row.extra.get("kl")) {
-                    (Some(score), Some(kl)) => format!("score {score:.3}  KL {kl:.2} nats/answer"),
-                    _ => row
-                        .eval_loss
-                        .map(|loss| format!("val loss {loss:.4}{detail}"))
-                        .unwrap_or_default(),
-                };
                 let of_tasks =
                     shown_metrics(row.extra.iter().map(|(name, value)| (name.as_str(), *value)));
-                let parts = std::iter::once(measured).chain(of_tasks);
+                let parts = std::iter::once(validated(row)).chain(of_tasks);
                 let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
                 let measured = parts.join("  ");
                 self.screen

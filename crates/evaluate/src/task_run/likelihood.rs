@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{Int, Tensor, TensorData};
 use data::Batch;
 use generate::{Decoder, without_autodiff};
+use kernels::AllThreads as _;
 use model::CausalLm;
 use nn::TokenBatch;
 use rayon::prelude::*;
@@ -219,7 +220,7 @@ impl<'a> Scorer<'a> {
             let logits_nv = self.model.logits(hidden_nd);
             let scored = kernels::with_host_values(&logits_nv, |logits| {
                 let rows = logits.par_chunks(n_vocab).zip(targets);
-                rows.map(|(logits, targets)| of_targets(logits, targets)).collect::<Vec<_>>()
+                rows.map_on_all_threads(|(logits, targets)| of_targets(logits, targets))
             });
             for (targets, scored) in targets.iter().zip(scored) {
                 let scored = scored.ok_or(Error::NotFinite(f64::NAN))?;

@@ -11,6 +11,7 @@ use crate::buffer::{Shared, scratch};
 use crate::gemm::gemm_alone;
 use crate::matrix::{Matrix, MatrixMut, Write};
 use crate::simd::{self, multiversion};
+use crate::team::AllThreads as _;
 
 /// Output buffers of the gradients of queries, keys and values.
 pub(super) struct Gradients<'a> {
@@ -36,7 +37,9 @@ pub(super) fn backward(
     let Problem { b, g, .. } = *problem;
     let heads: Vec<(usize, usize)> =
         (0..b).flat_map(|row| (0..g).map(move |group| (row, group))).collect();
-    heads.par_iter().for_each(|&(row, group)| one_head(problem, forward, gradients, row, group));
+    heads
+        .par_iter()
+        .on_all_threads(|&(row, group)| one_head(problem, forward, gradients, row, group));
 }
 
 fn one_head(

@@ -13,6 +13,7 @@ use crate::gemm::gemm_alone;
 use crate::matrix::{Matrix, MatrixMut, Write};
 use crate::precision::Precision;
 use crate::simd::{self, multiversion};
+use crate::team::AllThreads as _;
 
 /// Query positions per block.
 pub(super) const BLOCK: usize = 64;
@@ -104,9 +105,9 @@ pub(super) fn forward(problem: &Problem<'_>, out: &mut [f32], log_sums: &mut [f3
     let heads: Vec<(usize, usize)> =
         (0..b).flat_map(|row| (0..g).map(move |group| (row, group))).collect();
     if t * problem.r() <= FEW {
-        heads.par_iter().for_each(|&(row, group)| few(problem, row, group, &out, &log_sums));
+        heads.par_iter().on_all_threads(|&(row, group)| few(problem, row, group, &out, &log_sums));
     } else if heads.len() >= MANY {
-        heads.par_iter().for_each(|&(row, group)| {
+        heads.par_iter().on_all_threads(|&(row, group)| {
             many(problem, row, group, blocks(t), &out, &log_sums);
         });
     } else {
@@ -115,7 +116,7 @@ pub(super) fn forward(problem: &Problem<'_>, out: &mut [f32], log_sums: &mut [f3
             .rev()
             .flat_map(|block| heads.iter().map(move |&(row, group)| (row, group, block)))
             .collect();
-        tasks.par_iter().for_each(|&(row, group, block)| {
+        tasks.par_iter().on_all_threads(|&(row, group, block)| {
             many(problem, row, group, std::iter::once(block), &out, &log_sums);
         });
     }

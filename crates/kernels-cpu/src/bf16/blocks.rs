@@ -11,6 +11,7 @@ use super::Value;
 use super::micro::{self, Tile};
 use super::pack::{self, COLUMNS, Line, PAIRS, ROWS, lines_of_columns, lines_of_rows};
 use crate::matrix::{Matrix, MatrixMut, Write};
+use crate::team::{self, AllThreads as _};
 
 /// Panels of rows in a task if all tasks share the rows.
 const SHARED_ROW_PANELS: usize = 64;
@@ -176,7 +177,7 @@ pub(super) fn multiply<T: Value>(
         };
         let tasks = division.row_tasks * division.column_tasks;
         if parallel && tasks > 1 {
-            (0..tasks).into_par_iter().for_each(run);
+            team::for_each(tasks, run);
         } else {
             (0..tasks).for_each(run);
         }
@@ -219,7 +220,7 @@ fn pack_shared<T: Value>(
         let size = division.lines(division.rows_are_shared, pairs);
         let pack = |(panel, lines): (usize, &mut [Line])| side.pack(lines, panel, start, pairs);
         if parallel {
-            lines.par_chunks_mut(size).enumerate().for_each(pack);
+            lines.par_chunks_mut(size).enumerate().on_all_threads(pack);
         } else {
             lines.chunks_mut(size).enumerate().for_each(pack);
         }

@@ -12,6 +12,7 @@ use crate::buffer::{TASK, filled, rows_per_task};
 use crate::flex;
 use crate::norm_rows::{norm_row, norm_row_backward, rstd};
 use crate::simd::{multiversion, sigmoid};
+use crate::team::AllThreads as _;
 
 /// Rows per partial sum of a norm weight's gradient.
 const BLOCK: usize = 64;
@@ -62,7 +63,7 @@ pub(super) fn prepare(input: CpuLinearInput) -> (Vec<CpuTensor>, InputState) {
             let rstd = filled(b * t, |out| {
                 let rows = rows_per_task(d);
                 let tasks = out.par_chunks_mut(rows).zip(values.par_chunks(rows * d));
-                tasks.for_each(|(out, x)| rstd(out, x, eps));
+                tasks.on_all_threads(|(out, x)| rstd(out, x, eps));
             });
             drop(values);
             let state = InputState::RmsNorm {
@@ -106,7 +107,7 @@ impl InputState {
                 let rows = rows_per_task(d);
                 let fill = |out: &mut [f32]| {
                     let tasks = out.par_chunks_mut(rows * d).zip(x.par_chunks(rows * d));
-                    tasks.zip(rstd.par_chunks(rows)).for_each(|((out, x), rstd)| {
+                    tasks.zip(rstd.par_chunks(rows)).on_all_threads(|((out, x), rstd)| {
                         for ((out, x), rstd) in out.chunks_mut(d).zip(x.chunks(d)).zip(rstd) {
                             norm_row(out, x, &weight, *rstd);
                         }
@@ -119,7 +120,7 @@ impl InputState {
                 let x = flex::values(x);
                 let fill = |out: &mut [f32]| {
                     let tasks = out.par_chunks_mut(TASK).zip(x.par_chunks(TASK));
-                    tasks.for_each(|(out, x)| gelu_block(out, x));
+                    tasks.on_all_threads(|(out, x)| gelu_block(out, x));
                 };
                 filled(x.len(), fill).into()
             }
@@ -128,7 +129,7 @@ impl InputState {
                 let (half, rows) = (width / 2, rows_per_task(width));
                 let fill = |out: &mut [f32]| {
                     let tasks = out.par_chunks_mut(rows * half).zip(x.par_chunks(rows * width));
-                    tasks.for_each(|(out, x)| {
+                    tasks.on_all_threads(|(out, x)| {
                         for (out, x) in out.chunks_mut(half).zip(x.chunks(width)) {
                             swiglu_row(out, x);
                         }
@@ -148,7 +149,7 @@ impl InputState {
                 let mut d_x = d_values;
                 let values = flex::values(x);
                 let tasks = d_x.par_chunks_mut(TASK).zip(values.par_chunks(TASK));
-                tasks.for_each(|(d_x, x)| gelu_block_backward(d_x, x));
+                tasks.on_all_threads(|(d_x, x)| gelu_block_backward(d_x, x));
                 inputs.add(0, flex::tensor(d_x, x.shape()));
             }
             Self::SwiGlu(x) => {
@@ -157,12 +158,14 @@ impl InputState {
                 let d_x = filled(values.len(), |out| {
                     let tasks =
                         out.par_chunks_mut(rows * width).zip(values.par_chunks(rows * width));
-                    tasks.zip(d_values.par_chunks(rows * half)).for_each(|((out, x), d_values)| {
-                        let rows = out.chunks_mut(width).zip(x.chunks(width));
-                        for ((out, x), d_values) in rows.zip(d_values.chunks(half)) {
-                            swiglu_row_backward(out, x, d_values);
-                        }
-                    });
+                    tasks.zip(d_values.par_chunks(rows * half)).on_all_threads(
+                        |((out, x), d_values)| {
+                            let rows = out.chunks_mut(width).zip(x.chunks(width));
+                            for ((out, x), d_values) in rows.zip(d_values.chunks(half)) {
+                                swiglu_row_backward(out, x, d_values);
+                            }
+                        },
+                    );
                 });
                 inputs.add(0, flex::tensor(d_x, x.shape()));
             }
@@ -195,16 +198,13 @@ fn rms_norm_backward(
 ) -> (Vec<f32>, Option<Vec<f32>>) {
     let d = weight.len();
     let blocks = d_out.par_chunks_mut(BLOCK * d).zip(x.par_chunks(BLOCK * d));
-    let parts: Vec<Vec<f32>> = blocks
-        .zip(rstd.par_chunks(BLOCK))
-        .map(|((d_out, x), rstd)| {
-            let mut d_weight = vec![0.0; if needs_weight { d } else { 0 }];
-            for ((d_out, x), rstd) in d_out.chunks_mut(d).zip(x.chunks(d)).zip(rstd) {
-                norm_row_backward(d_out, x, weight, *rstd, &mut d_weight);
-            }
-            d_weight
-        })
-        .collect();
+    let parts = blocks.zip(rstd.par_chunks(BLOCK)).map_on_all_threads(|((d_out, x), rstd)| {
+        let mut d_weight = vec![0.0; if needs_weight { d } else { 0 }];
+        for ((d_out, x), rstd) in d_out.chunks_mut(d).zip(x.chunks(d)).zip(rstd) {
+            norm_row_backward(d_out, x, weight, *rstd, &mut d_weight);
+        }
+        d_weight
+    });
     let d_weight = needs_weight.then(|| {
         let mut sum = vec![0.0; d];
         for part in &parts {

@@ -8,6 +8,7 @@ use crate::autodiff::InputGradients;
 use crate::buffer::{filled, rows_per_task};
 use crate::flex;
 use crate::norm_rows::{layer_norm_row, layer_norm_row_backward, mean_and_rstd};
+use crate::team::AllThreads as _;
 
 /// Rows per partial sum of the parameters' gradients.
 const BLOCK: usize = 64;
@@ -34,11 +35,13 @@ impl LayerNorm {
         let n = values.len() / d.max(1);
         let statistics = filled(2 * n, |out| {
             let rows = rows_per_task(d);
-            out.par_chunks_mut(2 * rows).zip(values.par_chunks(rows * d)).for_each(|(out, x)| {
-                for (out, x) in out.as_chunks_mut::<2>().0.iter_mut().zip(x.chunks(d)) {
-                    *out = mean_and_rstd(x, eps);
-                }
-            });
+            out.par_chunks_mut(2 * rows).zip(values.par_chunks(rows * d)).on_all_threads(
+                |(out, x)| {
+                    for (out, x) in out.as_chunks_mut::<2>().0.iter_mut().zip(x.chunks(d)) {
+                        *out = mean_and_rstd(x, eps);
+                    }
+                },
+            );
         });
         let (x, weight) = (x.clone(), weight.clone());
         Self { x, weight, bias, statistics: flex::tensor(statistics, [n, 2]) }
@@ -56,7 +59,7 @@ impl LayerNorm {
         let rows = rows_per_task(d);
         filled(x.len(), |out| {
             let tasks = out.par_chunks_mut(rows * d).zip(x.par_chunks(rows * d));
-            tasks.zip(statistics.par_chunks(2 * rows)).for_each(|((out, x), statistics)| {
+            tasks.zip(statistics.par_chunks(2 * rows)).on_all_threads(|((out, x), statistics)| {
                 let rows = out.chunks_mut(d).zip(x.chunks(d)).zip(statistics.as_chunks::<2>().0);
                 rows.for_each(|((out, x), of)| layer_norm_row(out, x, &weight, &bias, *of));
             });
@@ -69,9 +72,8 @@ impl LayerNorm {
         let (d, statistics) = (weight.len(), flex::values(&self.statistics));
         let needs_parameters = inputs.needs(1) || (self.bias.is_some() && inputs.needs(2));
         let blocks = d_out.par_chunks_mut(BLOCK * d).zip(x.par_chunks(BLOCK * d));
-        let parts: Vec<[Vec<f32>; 2]> = blocks
-            .zip(statistics.par_chunks(2 * BLOCK))
-            .map(|((d_out, x), statistics)| {
+        let parts = blocks.zip(statistics.par_chunks(2 * BLOCK)).map_on_all_threads(
+            |((d_out, x), statistics)| {
                 let mut sums = [(); 2].map(|()| vec![0.0; if needs_parameters { d } else { 0 }]);
                 let [d_weight, d_bias] = &mut sums;
                 let rows = d_out.chunks_mut(d).zip(x.chunks(d)).zip(statistics.as_chunks::<2>().0);
@@ -82,8 +84,8 @@ impl LayerNorm {
                     layer_norm_row_backward(d_out, x, &weight, *of, d_weight);
                 }
                 sums
-            })
-            .collect();
+            },
+        );
         inputs.add(0, flex::tensor(d_out, self.x.shape()));
         for idx in 0..self.n_inputs() - 1 {
             if inputs.needs(1 + idx) {

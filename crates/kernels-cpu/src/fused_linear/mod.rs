@@ -23,6 +23,7 @@ use crate::matrix::{Matrix, MatrixMut, WeightMatrix, Write};
 use crate::precision::Precision;
 use crate::simd::multiversion;
 use crate::skinny_matmul;
+use crate::team::AllThreads as _;
 use crate::weight_storage::StoredWeight;
 
 /// Rows per partial sum of a bias's gradient.
@@ -227,7 +228,7 @@ fn fill_before(
     for (bias, map) in biases.iter().zip(maps) {
         let Some(bias) = bias else { continue };
         let bias = flex::values(bias.value());
-        out.par_chunks_mut(width * rows_per_task(width)).for_each(|rows| {
+        out.par_chunks_mut(width * rows_per_task(width)).on_all_threads(|rows| {
             for row in rows.chunks_mut(width) {
                 add(&mut row[map.start..map.start + map.d_out], &bias);
             }
@@ -421,7 +422,7 @@ fn column_sums(values: &[f32], width: usize, start: usize, n_columns: usize) -> 
         rows.chunks(width).for_each(|row| add(&mut sums, &row[start..start + n_columns]));
         sums
     };
-    let parts: Vec<Vec<f32>> = values.par_chunks(BLOCK * width).map(sum_rows).collect();
+    let parts = values.par_chunks(BLOCK * width).map_on_all_threads(sum_rows);
     let mut sums = vec![0.0; n_columns];
     for part in &parts {
         add(&mut sums, part);

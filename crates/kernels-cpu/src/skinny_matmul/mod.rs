@@ -14,6 +14,7 @@ mod generic;
 #[cfg(test)]
 mod tests;
 
+use crate::team::AllThreads as _;
 use half::bf16;
 use rayon::prelude::*;
 
@@ -226,7 +227,7 @@ impl Product {
         if self.n * weight.len() < 64 * 1024 {
             weight.chunks(TASK_OUTS * self.d_in).enumerate().for_each(task);
         } else {
-            weight.par_chunks(TASK_OUTS * self.d_in).enumerate().for_each(task);
+            weight.par_chunks(TASK_OUTS * self.d_in).enumerate().on_all_threads(task);
         }
     }
 

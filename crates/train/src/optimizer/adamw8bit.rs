@@ -4,6 +4,7 @@
 //! steps is coarse. The arithmetic is on the host: elsewhere weights and gradients are copied there and back.
 
 use burn::tensor::{Tensor, TensorData};
+use kernels::AllThreads as _;
 use kernels::{AdamwStep, with_host_values};
 use plan::optimizer::QUANTISED_BLOCK as BLOCK;
 use rayon::prelude::*;
@@ -118,7 +119,7 @@ fn update_all(
     let weights = updated.par_chunks_mut(TASK).zip(gradient.par_chunks(TASK));
     let m = m.codes.par_chunks_mut(TASK).zip(m.absmax.par_chunks_mut(TASK_BLOCKS));
     let v = v.codes.par_chunks_mut(TASK).zip(v.absmax.par_chunks_mut(TASK_BLOCKS));
-    weights.zip(m).zip(v).for_each(|(((weight, gradient), (m, m_absmax)), (v, v_absmax))| {
+    weights.zip(m).zip(v).on_all_threads(|(((weight, gradient), (m, m_absmax)), (v, v_absmax))| {
         let weights = weight.chunks_mut(BLOCK).zip(gradient.chunks(BLOCK));
         let m = m.chunks_mut(BLOCK).zip(m_absmax);
         let v = v.chunks_mut(BLOCK).zip(v_absmax);

@@ -1,0 +1,201 @@
+//! A product in f32 in parts, each computed by the crate `gemm` on one thread.
+//!
+//! Borders follow from the shape alone, and every value is summed in the order of the undivided product, so results depend
+//! neither on borders nor on the number of threads.
+
+use std::marker::PhantomData;
+
+use crate::matrix::{Matrix, MatrixMut, Write};
+use crate::team;
+
+/// Columns of the output that `gemm` computes together with AVX-512; a multiple of what it does with other instructions
+/// would differ from it in speed alone.
+const PANEL: usize = 64;
+/// `gemm` computes 6 or 4 rows of the output together.
+const ROWS: usize = 12;
+/// Parts that are wanted, for threads that are interrupted.
+const PARTS: usize = 8;
+/// Rows of a part, at least, if the columns are divided first: `gemm` packs the part's columns again for each part of rows.
+const SHARED_COLUMNS_ROWS: usize = 1024;
+/// Rows of a part, at least, if the rows are divided first.
+const OWN_ROWS: usize = 256;
+
+/// Rows and columns of the output, each from a first one to one before the last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Part {
+    rows: (usize, usize),
+    columns: (usize, usize),
+}
+
+/// Divides `n` into `n_parts` ranges of nearly the same length, at borders that are multiples of `unit`.
+fn ranges(n: usize, n_parts: usize, unit: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
+    let border = move |part: usize| {
+        if part == n_parts { n } else { n * part / n_parts / unit * unit }
+    };
+    (0..n_parts).map(move |part| (border(part), border(part + 1)))
+}
+
+/// The parts of a product. `gemm` copies the columns of a part of b into another order, and the rows of a part of a if they
+/// are strided; so b is divided first, or a if that is strided.
+fn parts(product: &Product<'_>) -> Vec<Part> {
+    let (rows, columns) = (product.a.rows, product.b.columns);
+    let n_panels = (columns / PANEL).max(1);
+    let (row_parts, column_parts) = if product.a.column_stride == 1 {
+        let row_parts = PARTS.div_ceil(n_panels).min(rows / SHARED_COLUMNS_ROWS).max(1);
+        (row_parts, n_panels)
+    } else {
+        // An even number, for two threads.
+        let row_parts = 2 * ((rows + OWN_ROWS) / (2 * OWN_ROWS)).clamp(1, PARTS);
+        let row_parts = row_parts.min(rows / ROWS).max(1);
+        (row_parts, if row_parts == 1 { n_panels.min(2) } else { 1 })
+    };
+    let columns = ranges(columns, column_parts, PANEL);
+    let rows = ranges(rows, row_parts, ROWS);
+    rows.flat_map(|rows| columns.clone().map(move |columns| Part { rows, columns })).collect()
+}
+
+/// A product whose output several threads write to, each in its own parts.
+pub(crate) struct Product<'a> {
+    out: *mut f32,
+    row_stride: usize,
+    a: Matrix<'a>,
+    b: Matrix<'a>,
+    write: Write,
+    scale: f32,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
+
+#[allow(unsafe_code)]
+// SAFETY: the pointer is to a buffer that the product borrows mutably; parts do not overlap.
+unsafe impl Sync for Product<'_> {}
+
+impl<'a> Product<'a> {
+    /// # Panics
+    /// If the shapes do not fit.
+    pub(crate) fn new(
+        out: MatrixMut<'a>,
+        a: Matrix<'a>,
+        b: Matrix<'a>,
+        write: Write,
+        scale: f32,
+    ) -> Self {
+        out.assert_product(a, b);
+        let (row_stride, out) = (out.row_stride, out.values.as_mut_ptr());
+        Self { out, row_stride, a, b, write, scale, borrowed: PhantomData }
+    }
+
+    /// Computes the output, on all threads or on this one.
+    pub(crate) fn multiply(self, parallel: bool) {
+        if parallel {
+            let parts = parts(&self);
+            team::for_each(parts.len(), |part| self.multiply_part(parts[part]));
+        } else {
+            let (rows, columns) = ((0, self.a.rows), (0, self.b.columns));
+            self.multiply_part(Part { rows, columns });
+        }
+    }
+
+    fn multiply_part(&self, part: Part) {
+        let (Part { rows, columns }, Self { a, b, .. }) = (part, self);
+        let at = |row: usize, column: usize, strides: (usize, usize)| {
+            row * strides.0 + column * strides.1
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the constructors of the matrices checked that every row and column is within its slice, and the part is
+        // within the output. The output is borrowed mutably, so it overlaps neither input, and no other part has its
+        // values. With `Write::Over` it is not read.
+        unsafe {
+            gemm::gemm(
+                rows.1 - rows.0,
+                columns.1 - columns.0,
+                a.columns,
+                self.out.wrapping_add(at(rows.0, columns.0, (self.row_stride, 1))),
+                1,
+                self.row_stride as isize,
+                self.write == Write::Add,
+                a.values.as_ptr().wrapping_add(at(rows.0, 0, (a.row_stride, 0))),
+                a.column_stride as isize,
+                a.row_stride as isize,
+                b.values.as_ptr().wrapping_add(at(0, columns.0, (0, b.column_stride))),
+                b.column_stride as isize,
+                b.row_stride as isize,
+                1.0,
+                self.scale,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Part, Product, ROWS, parts, ranges};
+    use crate::matrix::{Matrix, MatrixMut, Write};
+
+    fn values(n: usize, from: usize) -> Vec<f32> {
+        (from..from + n).map(|i| (i * 7919 % 1009) as f32 / 504.5 - 1.0).collect()
+    }
+
+    #[test]
+    fn ranges_cover_everything_once() {
+        for (n, n_parts, unit) in
+            [(64, 1, 64), (65, 1, 64), (1000, 7, 64), (13, 1, 12), (500, 4, 12)]
+        {
+            let found: Vec<_> = ranges(n, n_parts, unit).collect();
+            assert_eq!((found[0].0, found[n_parts - 1].1, found.len()), (0, n, n_parts));
+            assert!(found.windows(2).all(|pair| pair[0].1 == pair[1].0), "{found:?}");
+            assert!(found.iter().all(|(from, to)| from < to), "{found:?}");
+        }
+    }
+
+    /// Each value once, and each with the bits of the undivided product.
+    #[test]
+    fn a_product_in_parts_is_the_whole_product() {
+        for (m, k, n) in [
+            (1, 300, 300),
+            (300, 300, 1),
+            (7, 520, 333),
+            (2100, 40, 65),
+            (2100, 33, 200),
+            (517, 600, 129),
+            (1030, 1100, 64),
+            (90, 700, 1000),
+        ] {
+            let (a_values, b_values) = (values(m * k, 0), values(k * n, 5));
+            for case in 0..8 {
+                let matrix = |values, rows, columns, transposed| {
+                    if transposed {
+                        Matrix::new(values, columns, rows).transposed()
+                    } else {
+                        Matrix::new(values, rows, columns)
+                    }
+                };
+                let a = matrix(&a_values, m, k, case & 1 > 0);
+                let b = matrix(&b_values, k, n, case & 2 > 0);
+                let write = if case & 4 > 0 { Write::Add } else { Write::Over };
+                let (mut got, mut want) = (vec![0.25; m * n], vec![0.25; m * n]);
+                let product = Product::new(MatrixMut::new(&mut got, m, n), a, b, write, 0.5);
+                let parts = parts(&product);
+                let is_in = |part: &&Part, row: usize, column: usize| {
+                    (part.rows.0..part.rows.1).contains(&row)
+                        && (part.columns.0..part.columns.1).contains(&column)
+                };
+                for (row, column) in [(0, 0), (m - 1, n - 1), (m / 2, n / 2), (m - 1, 0)] {
+                    assert_eq!(parts.iter().filter(|part| is_in(part, row, column)).count(), 1);
+                }
+                product.multiply(true);
+                let out = MatrixMut::new(&mut want, m, n);
+                Product::new(out, a, b, write, 0.5).multiply(false);
+                for (got, want) in got.iter().zip(&want) {
+                    assert!((got - want).abs() < 1e-4, "{m} {k} {n} {case}: {got} {want}");
+                }
+                if k <= 512 && m > ROWS && n > 64 {
+                    assert_eq!(got, want, "{m} {k} {n} {case}");
+                }
+            }
+        }
+    }
+}
