@@ -101,9 +101,9 @@ pub(crate) fn check(root: &Value) -> Result<(), String> {
 /// json/context_simple): by literal names. Others are errors of the parser.
 fn target<'v>(root: &'v Value, reference: &str) -> Option<&'v Value> {
     let path = reference.strip_prefix("#/").filter(|path| !path.is_empty())?;
-    path.split('/').try_fold(root, |value, name| match value {
-        Value::Array(items) => items.get(name.parse::<usize>().ok()?),
-        other => other.get(name),
+    path.split('/').try_fold(root, |value, name| match value.as_array() {
+        Some(items) => items.get(name.parse::<usize>().ok()?),
+        None => value.get(name),
     })
 }
 

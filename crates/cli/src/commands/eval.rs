@@ -78,7 +78,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
             evaluate::measure(&model, &tokenizer, dataset.eval_batches(ROWS, None), &device)?
         }
     };
-    perplexity_note(&measured).iter().for_each(|note| warn(note));
+    if let Some(note) = perplexity_note(&measured) {
+        warn(&note);
+    }
     let line = json!({
         "loss": measured.loss(),
         "perplexity": measured.perplexity(),

@@ -57,7 +57,9 @@ fn quoted(bytes: &[u8]) -> Option<Vec<u8>> {
                 in_string = !in_string;
                 1
             }
-            b'-' | b'0'..=b'9' if !in_string => rest.iter().take_while(is_part).count(),
+            b'-' | b'0'..=b'9' if !in_string => {
+                rest.iter().take_while(|byte| is_part(**byte)).count()
+            }
             _ => 1,
         };
         let part = rest.get(..length).unwrap_or(rest);
@@ -72,8 +74,8 @@ fn quoted(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether a byte can be part of a number.
-fn is_part(byte: &&u8) -> bool {
-    matches!(**byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')
+fn is_part(byte: u8) -> bool {
+    matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')
 }
 
 fn is_long_integer(number: &[u8]) -> bool {
