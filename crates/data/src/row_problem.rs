@@ -83,6 +83,20 @@ pub enum RowProblem {
         /// Expected type.
         expected: &'static str,
     },
+    /// A column has an integer that the parser would round.
+    #[error("column `{column}` has an integer of more than 64 bits, which would be rounded")]
+    LongInteger {
+        /// The column.
+        column: String,
+    },
+    /// A map of a column has a key twice, of which one value would be lost.
+    #[error("column `{column}` has a map with the key `{key}` twice")]
+    MapKeyTwice {
+        /// The column.
+        column: String,
+        /// The key.
+        key: String,
+    },
     /// A list has another length than the token ids.
     #[error("column `{column}` has {found} values, but `input_ids` has {expected}")]
     Lengths {
@@ -207,6 +221,7 @@ impl RowProblem {
             Self::LongText { .. } => {
                 format!("shorten the text, or a template that repeats a column; {skip}")
             }
+            Self::LongInteger { .. } => format!("write it as a text in quotes; {skip}"),
             Self::TooLong { .. } | Self::TooManyValues { .. } => {
                 format!("raise `max_row_bytes` in the source if such rows are right; {skip}")
             }
@@ -215,6 +230,7 @@ impl RowProblem {
             | Self::TooDeep { .. }
             | Self::FieldCount { .. }
             | Self::WrongType { .. }
+            | Self::MapKeyTwice { .. }
             | Self::Lengths { .. }
             | Self::Label { .. }
             | Self::BadMessage { .. }

@@ -12,7 +12,7 @@ use data::Batch;
 use fsio::{DirWriter, MappedFile, Sha256};
 use loss::HostTopTokens;
 use serde_json::{Value, json};
-use train::Error;
+use train::{Error, RunDirGuard};
 
 /// The directory within the stage's.
 pub const TEACHER_DIR: &str = "teacher";
@@ -90,8 +90,14 @@ impl SavedTop {
     /// Opens the parts of a directory in order, up to the first that is missing, damaged, or of another key. Parts after
     /// it are removed; the second value says why.
     ///
-    /// Errors: a file cannot be read, or another version wrote it.
-    pub(crate) fn open(dir: &Path, key: &str, k: usize) -> train::Result<(Self, Option<String>)> {
+    /// Errors: a file cannot be read, or another version wrote it; parts must be removed from a directory that is no longer this
+    /// run's.
+    pub(crate) fn open(
+        dir: &Path,
+        key: &str,
+        k: usize,
+        guard: &RunDirGuard,
+    ) -> train::Result<(Self, Option<String>)> {
         let mut saved = Self { k, ..Self::default() };
         loop {
             let part = part_dir(dir, saved.parts.len());
@@ -104,6 +110,7 @@ impl SavedTop {
                 Err(error) => return Err(error.into()),
             };
             if let Some(reason) = rejected {
+                guard.check()?;
                 remove_from(dir, saved.parts.len())?;
                 return Ok((saved, Some(reason)));
             }
@@ -202,6 +209,7 @@ fn remove_from(dir: &Path, first: usize) -> train::Result<()> {
 pub(crate) struct PartWriter<'a> {
     dir: &'a Path,
     key: &'a str,
+    guard: &'a RunDirGuard,
     bytes: Vec<u8>,
     /// Texts among `bytes`.
     texts: std::collections::BTreeSet<u128>,
@@ -210,9 +218,14 @@ pub(crate) struct PartWriter<'a> {
 
 impl<'a> PartWriter<'a> {
     /// A writer of the parts after those of `saved`.
-    pub(crate) fn after(saved: &SavedTop, dir: &'a Path, key: &'a str) -> Self {
-        let next_batch = saved.next_batch;
-        Self { dir, key, bytes: Vec::new(), texts: std::collections::BTreeSet::new(), next_batch }
+    pub(crate) fn after(
+        saved: &SavedTop,
+        dir: &'a Path,
+        key: &'a str,
+        guard: &'a RunDirGuard,
+    ) -> Self {
+        let (next_batch, texts) = (saved.next_batch, std::collections::BTreeSet::new());
+        Self { dir, key, guard, bytes: Vec::new(), texts, next_batch }
     }
 
     /// Whether a text is among the records.
@@ -240,6 +253,7 @@ impl<'a> PartWriter<'a> {
         if self.next_batch == saved.next_batch {
             return Ok(());
         }
+        self.guard.check()?;
         let part = part_dir(self.dir, saved.parts.len());
         let extra = json!({
             "key": self.key, "first_batch": saved.next_batch, "next_batch": self.next_batch,

@@ -115,8 +115,8 @@ fn saved_top(
 ) -> Result<Option<SavedTop>> {
     let TeachingInputs { plan, stage, distill, run_dir, device } = inputs;
     let dir = run.dir().path().join(TEACHER_DIR);
-    let key = teacher_key(inputs, k)?;
-    let (mut saved, rejected) = SavedTop::open(&dir, &key, k)?;
+    let (key, guard) = (teacher_key(inputs, k)?, run_dir.guard());
+    let (mut saved, rejected) = SavedTop::open(&dir, &key, k, &guard)?;
     if let Some(reason) = rejected {
         run.warn(format!("{reason}; the teacher's tokens are computed again from there on"));
     }
@@ -137,7 +137,7 @@ fn saved_top(
     });
     let evals = stage.dataset.eval_batches(stage.micro_batch, max_rows);
     let batches = steps.chain(evals.skip(next.saturating_sub(n_steps) as usize));
-    let mut writer = PartWriter::after(&saved, &dir, &key);
+    let mut writer = PartWriter::after(&saved, &dir, &key, &guard);
     let mut n_targets = 0;
     for batch in batches {
         for micro in batch.micro_batches(stage.micro_batch) {

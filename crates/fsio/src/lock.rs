@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::checked_read::read_text_capped;
 use crate::error::IoContext;
 use crate::read::is_file_at;
+use crate::tmp_dir::is_at;
 use crate::{Error, Result, limits};
 /// The process that holds a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +121,7 @@ fn open(path: &Path) -> Result<File> {
     options.open(path).at(path, "open")
 }
 
-/// A lock on a directory, for the moment in which several files get their names; dropping it releases it. Nothing is written.
+/// A lock on a directory in which several files are written; dropping it releases it. Nothing is written.
 #[derive(Debug)]
 pub struct DirLock {
     // Closing the directory releases the lock.
@@ -128,6 +129,19 @@ pub struct DirLock {
 }
 
 impl DirLock {
+    /// Takes the lock without waiting; `None` if another process holds it. On a file system without locks nobody does.
+    ///
+    /// Errors: the directory cannot be opened, for instance because another process has removed it.
+    pub fn acquire(dir: impl AsRef<Path>) -> Result<Option<Self>> {
+        let dir = dir.as_ref();
+        let file = File::open(dir).at(dir, "open")?;
+        Ok(match try_lock(&file) {
+            Ok(()) if is_at(&file, dir) => Some(Self { _dir: Some(file) }),
+            Ok(()) | Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Error(_)) => Some(Self { _dir: None }),
+        })
+    }
+
     /// Waits for the lock. On a file system without locks there is none.
     pub fn wait(dir: impl AsRef<Path>) -> Self {
         let dir = dir.as_ref();

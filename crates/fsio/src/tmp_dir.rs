@@ -125,11 +125,7 @@ pub fn remove_own_tmps() {
 
 /// Removes the files of killed processes that wrote the file `name` in `dir`; failures are ignored.
 pub(crate) fn remove_abandoned_files(dir: &Path, name: &str) {
-    let prefix = format!(".{name}.");
-    let is_of_file = |entry: &str| {
-        let number = stem_of(entry).and_then(|stem| stem.strip_prefix(&prefix));
-        number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
-    };
+    let is_of_file = |entry: &str| stem_of(entry).and_then(final_file_name) == Some(name);
     for (entry, path) in sorted_entries(dir).unwrap_or_default() {
         let is_file = || fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
         if is_of_file(&entry)
@@ -170,28 +166,41 @@ fn each_abandoned(parent: &Path, is_wanted: impl Fn(&str) -> bool, mut finish: i
     }
 }
 
-/// Removes temporary files and directories of killed processes; returns their names, sorted.
+/// Removes temporary files and directories of killed processes whose final names `is_own_file` and `is_own_dir` know; returns
+/// their names, sorted. Other entries are left, whatever their names are.
 ///
 /// Call it only while you hold the lock under which the directory is written: it does not check
 /// whether the process of a temporary file is still running. A directory that a process holds is left alone.
-pub fn remove_stale_tmps(parent: impl AsRef<Path>) -> Result<Vec<String>> {
+pub fn remove_stale_tmps(
+    parent: impl AsRef<Path>,
+    is_own_file: impl Fn(&str) -> bool,
+    is_own_dir: impl Fn(&str) -> bool,
+) -> Result<Vec<String>> {
     let parent = parent.as_ref();
     let mut removed = Vec::new();
     for (name, path) in sorted_entries(parent)? {
-        if !is_stale_tmp(&name) {
-            continue;
-        }
-        if fs::symlink_metadata(&path).at(&path, "read")?.is_dir() {
+        let Some(stem) = stem_of(&name) else { continue };
+        let kind = fs::symlink_metadata(&path).at(&path, "read")?.file_type();
+        if kind.is_dir() && is_own_dir(stem) {
             if matches!(abandoned(&path), Abandoned::No) {
                 continue;
             }
             remove_dir_all(&path)?;
-        } else {
+        } else if kind.is_file() && final_file_name(stem).is_some_and(&is_own_file) {
             remove_file(&path)?;
+        } else {
+            continue;
         }
         removed.push(name);
     }
     Ok(removed)
+}
+
+/// The file that a temporary one is the next content of: `plan.json` of `.plan.json.0`.
+fn final_file_name(stem: &str) -> Option<&str> {
+    let (name, number) = stem.strip_prefix('.')?.rsplit_once('.')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then_some(name)
 }
 
 /// Whether a process holds a temporary directory.

@@ -92,10 +92,11 @@ fn without_fence(text: &str) -> &str {
 impl Schema {
     /// Reads a schema from JSON text.
     ///
-    /// Errors: text that is not JSON, a wrong value or an unknown keyword.
+    /// Errors: text that is not JSON, a key twice, a wrong value or an unknown keyword.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let value = serde_json::from_str(text)
-            .map_err(|error| Error::Schema { reason: format!("it is not JSON: {error}") })?;
+        // Of a key that occurs twice, one rule would be lost.
+        let (value, _) = fsio::strict_json(text.as_bytes())
+            .map_err(|error| Error::Schema { reason: format!("in its JSON, {error}") })?;
         let n_patterns = n_patterns(&value);
         if n_patterns > MOST_PATTERNS {
             let reason = format!("it has {n_patterns} patterns, more than {MOST_PATTERNS}");

@@ -72,7 +72,6 @@ pub fn update(
         let device = learner.device;
         add_losses(&actors, &mut sums, &mut metrics, scored, share, settings, device, is_first)?;
         metrics.sum_over_replicas(learner.replicas)?;
-        let metrics_are_empty = metrics.n_tokens == 0;
         let is_too_far = settings.target_kl.is_some_and(|limit| metrics.mean_approx_kl() > limit);
         all_metrics.push(metrics);
         if is_too_far {
@@ -81,7 +80,7 @@ pub fn update(
 
         // 11. One optimizer step for both models.
         expert_load.add(&sums.expert_load);
-        if metrics_are_empty {
+        if !has_signal(scored, minibatch) {
             learner.checks.expect_no_gradient();
         }
         let report;
@@ -93,6 +92,15 @@ pub fn update(
     metrics.extend(expert_load.metrics());
     let grad_norm = norms / n_steps.max(1) as f64;
     Ok(Updated { actors, metrics, n_steps, grad_norm })
+}
+
+/// Whether some token of a minibatch is better or worse than expected. Otherwise the policy has no gradient: no episode has a
+/// reward, or whitening has made a single advantage 0.
+fn has_signal(scored: &Scored, minibatch: &[usize]) -> bool {
+    let mut episodes = minibatch.iter().filter_map(|idx| scored.episodes.get(*idx));
+    episodes.any(|episode| {
+        episode.has_reward() && episode.advantages.iter().any(|advantage| *advantage != 0.0)
+    })
 }
 
 fn rollouts_of<'a>(scored: &'a Scored, episodes: &[usize]) -> Vec<&'a Rollout> {

@@ -1,6 +1,8 @@
 //! Keywords of the JSON schemas that a request may have. The parser of schemas passes over names that it does not know, so a rule
 //! with a wrong name would have no effect.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 /// Keywords that the parser follows (`IMPLEMENTED` of llguidance's json/schema.rs).
@@ -56,11 +58,15 @@ const NOTES: [&str; 16] = [
 const SETTINGS: &str = "x-guidance";
 
 /// Refuses a schema with a keyword that is not followed; the error is the reason.
-pub(crate) fn check(schema: &Value) -> Result<(), String> {
-    let mut left = vec![(String::new(), schema)];
+pub(crate) fn check(root: &Value) -> Result<(), String> {
+    let mut left = vec![(String::new(), root)];
+    let mut seen = HashSet::new();
     while let Some((at, schema)) = left.pop() {
         // Anything else is no schema, or one that allows all or nothing.
         let Value::Object(keywords) = schema else { continue };
+        if !seen.insert(std::ptr::from_ref(schema)) {
+            continue;
+        }
         for (keyword, value) in keywords {
             if !is_known(keyword) {
                 return Err(unknown(&at, keyword));
@@ -77,6 +83,10 @@ pub(crate) fn check(schema: &Value) -> Result<(), String> {
                     let numbered = of.iter().enumerate();
                     left.extend(numbered.map(|(idx, schema)| (format!("{at}/{idx}"), schema)));
                 }
+                // Whatever a reference leads to is a schema, even if it is a note such as `default`.
+                ("$ref", Value::String(reference)) => {
+                    left.extend(target(root, reference).map(|found| (reference.clone(), found)));
+                }
                 ("items" | "additionalItems" | "additionalProperties", schema) => {
                     left.push((at, schema));
                 }
@@ -85,6 +95,16 @@ pub(crate) fn check(schema: &Value) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The value that a reference leads to, found as the parser finds it (`lookup_resource` in llguidance's
+/// json/context_simple): by literal names. Others are errors of the parser.
+fn target<'v>(root: &'v Value, reference: &str) -> Option<&'v Value> {
+    let path = reference.strip_prefix("#/").filter(|path| !path.is_empty())?;
+    path.split('/').try_fold(root, |value, name| match value.as_array() {
+        Some(items) => items.get(name.parse::<usize>().ok()?),
+        None => value.get(name),
+    })
 }
 
 fn is_known(keyword: &str) -> bool {
@@ -125,6 +145,34 @@ mod tests {
         ] {
             assert!(check(&schema).is_err(), "{schema}");
         }
+    }
+
+    #[test]
+    fn what_a_reference_leads_to_is_a_schema() {
+        let wrong = json!({"type": "string", "maxlength": 3});
+        let to = |reference: &str, name: &str, place: serde_json::Value| {
+            check(&json!({"anyOf": [{"$ref": reference}], name: place}))
+        };
+        for (reference, name, place) in [
+            ("#/default", "default", wrong.clone()),
+            ("#/x-a", "x-a", wrong.clone()),
+            ("#/x-a/b/c", "x-a", json!({"b": {"c": wrong.clone()}})),
+            ("#/x-a", "x-a", json!({"items": wrong.clone()})),
+            ("#/x-a", "x-a", json!({"$ref": "#/x-a/default", "default": wrong.clone()})),
+            ("#/$defs/0", "$defs", json!([wrong.clone()])),
+            ("#/examples/+1", "examples", json!([1, wrong.clone()])),
+            ("#/const", "const", wrong.clone()),
+            ("#/enum/0", "enum", json!([wrong.clone()])),
+        ] {
+            let error = to(reference, name, place).unwrap_err();
+            assert!(error.starts_with("the keyword `maxlength` at `#/"), "{reference}: {error}");
+        }
+        // A place that no reference leads to is a note, and references in circles end.
+        assert_eq!(to("#/$defs/a", "default", wrong.clone()), Ok(()));
+        assert_eq!(to("#", "default", wrong), Ok(()));
+        let circle =
+            json!({"$ref": "#/$defs/b", "$defs": {"b": {"$ref": "#/$defs/b"}, "c": {"$ref": "#"}}});
+        assert_eq!(check(&circle), Ok(()));
     }
 
     #[test]

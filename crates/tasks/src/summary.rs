@@ -49,6 +49,40 @@ pub fn summarize(rows: &[Vec<RowScore>]) -> Vec<Estimate> {
     first.iter().enumerate().filter_map(of).collect()
 }
 
+/// A note for each metric that is infinite or not a number, with the reason; `estimates` are those of `rows`.
+pub(crate) fn not_finite_notes(estimates: &[Estimate], rows: &[Vec<RowScore>]) -> Vec<String> {
+    let of = |estimate: &Estimate| {
+        let is_same = |score: &&RowScore| {
+            score.metric() == estimate.metric && score.filter == estimate.filter
+        };
+        let values: Vec<RowValue> =
+            rows.iter().flatten().filter(is_same).map(|score| score.value).collect();
+        format!("`{}` is {}: {}", estimate.label(), estimate.value, why_not_finite(&values))
+    };
+    estimates.iter().filter(|estimate| !estimate.value.is_finite()).map(of).collect()
+}
+
+fn why_not_finite(values: &[RowValue]) -> String {
+    let (mut total, mut units) = (0.0, 0);
+    for value in values {
+        match *value {
+            RowValue::Number(value) => (total, units) = (total + value, units + 1),
+            RowValue::PerUnit { sum, n_units } => (total, units) = (total + sum, units + n_units),
+            RowValue::Parts { .. } | RowValue::Unknown => {}
+        }
+    }
+    if total.is_nan() {
+        "the log-probability of a token is not a number".to_owned()
+    } else if total.is_infinite() {
+        "a token has the probability 0".to_owned()
+    } else if units == 0 {
+        "the rows have no text that it counts".to_owned()
+    } else {
+        let mean = -total / units as f64;
+        format!("e to the mean loss of {mean:.1} nats is larger than the largest number")
+    }
+}
+
 type Values = (f64, Option<f64>, Option<(f64, f64)>);
 
 fn estimate(metric: Metric, values: &[RowValue]) -> Values {
@@ -142,6 +176,33 @@ mod tests {
 
     fn near(a: f64, b: f64) {
         assert!((a - b).abs() < 1e-12 * b.abs().max(1.0), "{a} is not {b}");
+    }
+
+    #[test]
+    fn a_metric_that_is_no_number_has_a_note_with_the_reason() {
+        let notes = |metric, values: &[RowValue]| {
+            let rows = rows(metric, values);
+            not_finite_notes(&summarize(&rows), &rows).join("|")
+        };
+        let per_unit = |sum, n_units| RowValue::PerUnit { sum, n_units };
+        assert_eq!(
+            notes(Metric::WordPerplexity, &[per_unit(-2000.0, 1), per_unit(-1000.0, 1)]),
+            "`word_perplexity` is inf: e to the mean loss of 1500.0 nats is larger than the largest number"
+        );
+        assert_eq!(
+            notes(Metric::BitsPerByte, &[per_unit(f64::NEG_INFINITY, 3), per_unit(-1.0, 1)]),
+            "`bits_per_byte` is inf: a token has the probability 0"
+        );
+        assert_eq!(
+            notes(Metric::Perplexity, &[RowValue::Number(f64::NAN)]),
+            "`perplexity` is NaN: the log-probability of a token is not a number"
+        );
+        assert_eq!(
+            notes(Metric::BytePerplexity, &[per_unit(-1.0, 0)]),
+            "`byte_perplexity` is inf: the rows have no text that it counts"
+        );
+        assert_eq!(notes(Metric::BytePerplexity, &[per_unit(-700.0, 1)]), "");
+        assert_eq!(notes(Metric::Acc, &[RowValue::Number(1.0)]), "");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::item::{Gold, Item, Response};
 use crate::kind::{Generation, Kind, kind, template};
 use crate::metrics::{self, Metric, MetricName, RowScore, metrics_of};
 use crate::pairs;
-use crate::summary::{Estimate, summarize};
+use crate::summary::{Estimate, not_finite_notes, summarize};
 use crate::template::{Columns, Template};
 
 /// Maximum size of a task file.
@@ -335,9 +335,14 @@ impl Task {
         }
     }
 
-    /// Notes on the rows that a reader of the metrics should know, as sentences: instructions that are not checked, subsets
-    /// without rows.
-    pub fn notes(&self, items: &[Item]) -> Vec<String> {
+    /// Notes that a reader of the metrics should know, as sentences: instructions that are not checked, subsets without rows,
+    /// metrics that are no finite numbers.
+    pub fn notes(
+        &self,
+        items: &[Item],
+        scores: &[Vec<RowScore>],
+        estimates: &[Estimate],
+    ) -> Vec<String> {
         let mut notes = match &self.kind {
             Kind::Pairs { sections, .. } => pairs::notes(items, sections),
             Kind::Choices { .. }
@@ -360,6 +365,7 @@ impl Task {
                 "{n} of the instructions are not checked (`{name}`); the metrics per prompt leave out their prompts"
             ));
         }
+        notes.extend(not_finite_notes(estimates, scores));
         notes
     }
 

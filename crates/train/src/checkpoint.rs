@@ -220,12 +220,17 @@ pub fn retain(all: &[u64], best: Option<u64>, latest: u64, keep: usize) -> Vec<u
         .collect()
 }
 
-/// Deletes a checkpoint. It is renamed first, so that a process killed half-way leaves no damaged checkpoint.
-pub(crate) fn delete_checkpoint(checkpoints: &Path, step: u64) -> Result<()> {
-    let name = checkpoint_name(step);
-    let doomed = checkpoints.join(format!("{name}.old.tmp-{}", std::process::id()));
-    fsio::rename(checkpoints.join(name), &doomed)?;
+/// Removes a directory of this process. It is renamed first, so that a process killed half-way leaves no damaged one.
+pub(crate) fn discard_dir(dir: &Path) -> Result<()> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let doomed = dir.with_file_name(format!("{name}.old.tmp-{}", std::process::id()));
+    fsio::rename(dir, &doomed)?;
     Ok(fsio::remove_dir_all(&doomed)?)
+}
+
+/// Deletes a checkpoint.
+pub(crate) fn delete_checkpoint(checkpoints: &Path, step: u64) -> Result<()> {
+    discard_dir(&checkpoints.join(checkpoint_name(step)))
 }
 
 fn names_in(dir: &Path) -> Result<Vec<String>> {
@@ -241,6 +246,11 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
         .map_err(|source| Error::Listing { path: dir.to_owned(), source })?;
     names.sort();
     Ok(names)
+}
+
+/// Whether a name is that of a checkpoint.
+pub(crate) fn is_checkpoint_name(name: &str) -> bool {
+    step_of(name).is_some()
 }
 
 /// The step in a checkpoint's name, if the name is exactly one.

@@ -55,7 +55,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file that Temper did not write, in a directory that it replaces.
-    #[error("{}: this file is not the run's, and the stage will write its model here", path.display())]
+    #[error("{}: this file is not the run's, and the stage writes its own files here", path.display())]
     ForeignFile {
         /// The file.
         path: PathBuf,

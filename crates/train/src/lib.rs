@@ -11,6 +11,7 @@ mod environment;
 mod error;
 mod gradients;
 pub mod health;
+mod leftovers;
 mod metrics;
 mod model_file;
 mod optimizer;

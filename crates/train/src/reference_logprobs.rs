@@ -153,6 +153,7 @@ impl ReferenceSource<'_> {
             SavedReference::Nothing => self.precompute(run, model, learner, compute)?,
             SavedReference::Unusable(reason) => {
                 run.warn(format!("{reason}; reference log-probabilities are computed again"));
+                run.check_dir()?;
                 fsio::remove_dir_all(&dir).map_err(Error::from)?;
                 self.precompute(run, model, learner, compute)?
             }
@@ -180,6 +181,7 @@ impl ReferenceSource<'_> {
                 first_weights::<CausalLm>(self.plan, source, self.run_dir, &mut bases)?;
             compute(&model)?
         };
+        run.check_dir()?;
         save_reference(&logprobs, &run.dir().path().join(REFERENCE_DIR), self.key)?;
         let (unit, n_texts) = self.unit;
         let n = logprobs.len() / n_texts.max(1);

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::checkpoint::{
     CHECKPOINT_FORMAT, RECIPE_FILE, check_format, checkpoint_name, checkpoint_steps,
 };
+use crate::leftovers::{self, DRY_SAVE};
 use crate::resume_rules::differences;
 use crate::{Error, Result};
 
@@ -55,7 +56,7 @@ impl RunDir {
         fsio::create_dir_all(&root)?;
         let lock = Lock::acquire(root.join("LOCK"))?;
         check_formats(&root)?;
-        fsio::remove_stale_tmps(&root)?;
+        leftovers::remove_tmps(&root)?;
         Ok(Self { root, lock: Arc::new(lock) })
     }
 
@@ -237,32 +238,20 @@ impl StageDir {
     }
 
     /// Creates the directories and removes leftovers of a killed process: temporary directories, the dry save, the `model/`
-    /// of an unfinished stage. A file in `model/` that Temper did not write is an error, because it would be lost.
+    /// of an unfinished stage. A file in one of the last two that Temper did not write is an error, because it would be lost.
     pub(crate) fn prepare(&self) -> Result<()> {
         fsio::create_dir_all(self.checkpoints())?;
-        fsio::remove_stale_tmps(&self.path)?;
-        fsio::remove_stale_tmps(self.checkpoints())?;
+        leftovers::remove_tmps(&self.path)?;
+        leftovers::remove_tmp_checkpoints(&self.checkpoints())?;
         if self.finished().exists() {
             return Ok(());
         }
-        if fs::symlink_metadata(self.dry_save()).is_ok() {
-            fsio::remove_dir_all(self.dry_save())?;
-        }
-        let model = self.model();
-        if fs::symlink_metadata(&model).is_ok() {
-            // The directory was renamed to this name as a whole: what its MANIFEST does not list is somebody else's.
-            if let Some(name) = fsio::unlisted_names(&model)?.into_iter().next() {
-                return Err(Error::ForeignFile { path: model.join(name) });
-            }
-            let doomed = self.path.join(format!("model.old.tmp-{}", std::process::id()));
-            fsio::rename(&model, &doomed)?;
-            fsio::remove_dir_all(&doomed)?;
-        }
-        Ok(())
+        leftovers::remove_whole_dir(&self.dry_save())?;
+        leftovers::remove_whole_dir(&self.model())
     }
 
     pub(crate) fn dry_save(&self) -> PathBuf {
-        self.checkpoints().join("dry-save")
+        self.checkpoints().join(DRY_SAVE)
     }
 
     pub(crate) fn write_finished(&self, finished: &Finished) -> Result<()> {

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::checkpoint::{
     CHECKPOINT_FORMAT, Checkpoint, CheckpointInfo, TrainState, WEIGHTS_OF, checkpoint_name,
-    checkpoint_steps, delete_checkpoint, load_newest, retain, save_checkpoint,
+    checkpoint_steps, delete_checkpoint, discard_dir, load_newest, retain, save_checkpoint,
 };
 use crate::environment::Environment;
 use crate::health::{self, Finding, Health};
@@ -437,7 +437,7 @@ impl<'a> StageRun<'a> {
         writer.commit(Value::Null)?;
         fsio::verify_dir(&dir)?;
         let compared = read_back(&dir);
-        fsio::remove_dir_all(&dir)?;
+        discard_dir(&dir)?;
         self.start_clocks();
         compared
     }

@@ -490,6 +490,7 @@ fn adapter_base<M: TrainedModel>(
     let merged_dir = run_dir.stage(&role.stage.name).merged_base(role.name);
     if !merged_dir.is_dir() {
         let device = device.clone().inner();
+        run_dir.guard().check()?;
         write_whole::<M>(dir, role.stage, seed, &merged_dir, &device, None)?;
     }
     Ok(merged_dir)
@@ -508,6 +509,7 @@ fn grown_base<M: TrainedModel>(
     if !grown_dir.is_dir() {
         let device = device.clone().inner();
         let vocab_size = role.stage.config.vocab_size();
+        run_dir.guard().check()?;
         write_whole::<M>(dir, role.stage, seed, &grown_dir, &device, Some(vocab_size))?;
     }
     Ok(grown_dir)

@@ -23,7 +23,7 @@ pub use line::{Fit, StepLine, cut, width};
 pub use look::Look;
 pub use message::{Message, MessageKind};
 pub use numbers::{bytes, clock, millions, thousands};
-pub use printable::printable;
+pub use printable::{is_unsafe, printable};
 pub use reader::RunReader;
 pub use row::Row;
 pub use run_view::{RunView, Sample, StageStart, Update};

@@ -21,7 +21,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-fn is_unsafe(c: char) -> bool {
+/// Whether a terminal must not be shown a character as it is: [`printable`] escapes it.
+pub fn is_unsafe(c: char) -> bool {
     let reverses = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     reverses || (c.is_control() && c != '\n' && c != '\t')
 }

@@ -1,6 +1,7 @@
 //! `temper eval --file`: measures loss, perplexity and bits per byte of a model on the documents or chats of a file.
 
 use data::{Content, Dataset, Holdout, PrepareOptions, RunOptions, SampleKind, SourceSpec};
+use evaluate::Measured;
 use hub_local::Need;
 use model::CausalLm;
 use plan::RUNS_DIR;
@@ -11,6 +12,7 @@ use tokenizer::{ChatTemplate, Tokenizer};
 use super::{open_model, print};
 use crate::args::EvalArgs;
 use crate::failure::{Failure, Result};
+use crate::render::progress::warn;
 
 /// Rows per forward pass.
 const ROWS: usize = 8;
@@ -76,6 +78,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
             evaluate::measure(&model, &tokenizer, dataset.eval_batches(ROWS, None), &device)?
         }
     };
+    if let Some(note) = perplexity_note(&measured) {
+        warn(&note);
+    }
     let line = json!({
         "loss": measured.loss(),
         "perplexity": measured.perplexity(),
@@ -85,6 +90,16 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         "of": if chats.is_some() { "answers of chats" } else { "documents" },
     });
     print(&format!("{line}\n"))
+}
+
+/// A note if the perplexity is infinite. The loss is finite: anything else is an error of measuring.
+fn perplexity_note(measured: &Measured) -> Option<String> {
+    let (loss, perplexity) = (measured.loss(), measured.perplexity());
+    (!perplexity.is_finite()).then(|| {
+        format!(
+            "`perplexity` is {perplexity}: e to the mean loss of {loss:.1} nats is larger than the largest number"
+        )
+    })
 }
 
 /// The chat template, if the rows of a source are chats and not documents. The loss is that of the assistant's answers.
@@ -104,4 +119,19 @@ fn chat_template<'t>(
         )
     })?;
     Ok(Some(template))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Measured, perplexity_note};
+
+    #[test]
+    fn an_infinite_perplexity_has_a_note() {
+        let note = |loss_sum| perplexity_note(&Measured { loss_sum, n_targets: 2, n_bytes: 10 });
+        assert_eq!(note(1400.0), None);
+        assert_eq!(
+            note(1600.0).unwrap(),
+            "`perplexity` is inf: e to the mean loss of 800.0 nats is larger than the largest number"
+        );
+    }
 }

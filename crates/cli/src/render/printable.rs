@@ -1,3 +1,3 @@
 //! Text from foreign files as a terminal may show it: without control characters.
 
-pub(crate) use watch::printable;
+pub(crate) use watch::{is_unsafe, printable};

@@ -105,6 +105,16 @@ fn templates_pairs_and_interrupted_files() {
     place.write("again.jsonl.parts/000000.jsonl", with_hash);
     let error = place.error(&stale);
     assert!(error.contains("was begun with another model, prompts or options"), "{error}");
+    // While another command writes the parts, this one ends before it reads the model.
+    let lock = fsio::DirLock::acquire(&parts).expect("a directory");
+    let error = place.error(&[&again[..], &["--device", "cuda:7"]].concat());
+    assert!(
+        error.contains("exit 2")
+            && error.contains("another command is writing `again.jsonl.parts`"),
+        "{error}"
+    );
+    assert!(lock.is_some() && parts.join("key").exists());
+    drop(lock);
     succeeds(&again);
     let rest: String = out("whole.jsonl").split_inclusive('\n').skip(32).collect();
     assert_eq!(out("again.jsonl"), format!("{lines}{rest}"));

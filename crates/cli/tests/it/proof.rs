@@ -169,6 +169,12 @@ fn a_directory_is_replayed_and_damage_fails() {
     let (report, passed) = place.replay(&["logit"]);
     let at = &report["quantities"]["logits"]["at"];
     assert!(!passed && *at == json!("prompt 3, position 3"), "{report}");
+    // A number beyond an `f32` is none that the parser refuses.
+    proof["prompts"][2]["top_logits"][3][4] = json!(1e39);
+    place.write("logit/temper_proof.json", proof.to_string());
+    let (report, passed) = place.replay(&["logit"]);
+    let error = report["error"].as_str().unwrap_or_default();
+    assert!(!passed && error.contains("a value of prompt 3 is not a finite number"), "{report}");
     place.write("logit/temper_proof.json", "{}");
     let (report, passed) = place.replay(&["logit"]);
     assert!(!passed && report["error"].is_string(), "{report}");

@@ -50,6 +50,20 @@ fn every_command_has_a_page_for_man() {
     assert!(page("temper.1").contains("temper\\-watch(1)"), "{}", page("temper.1"));
     page("temper-data-inspect.1");
     page("temper-tokenizer-train.1");
+    // Earlier pages are replaced; a page of somebody else, a link and a pipe are not, and then no page is.
+    place.write(
+        "man1/temper-run.1",
+        text.lines().next().map(|line| format!("{line}\nold")).expect("a line"),
+    );
+    assert_eq!(place.temper(&["man", "man1"]).code, Some(0));
+    assert_eq!(page("temper-run.1"), text);
+    let foreign = ".TH temper 1\nAnother program of this name\n";
+    place.write("man1/temper-watch.1", foreign);
+    fsio::remove_file(place.path().join("man1/temper.1")).expect("removed");
+    let error = place.error(&["man", "man1"]);
+    assert!(error.contains("man1/temper-watch.1"), "{error}");
+    assert_eq!(page("temper-watch.1"), foreign);
+    assert!(!place.path().join("man1/temper.1").exists());
     // A file in place of the directory.
     place.write("file", "x");
     let error = place.error(&["man", "file"]);

@@ -22,7 +22,31 @@ use crate::limits;
 use crate::row_problem::RowProblem;
 
 type Float16 = <Float16Type as ArrowPrimitiveType>::Native;
-type Converted = std::result::Result<Value, &'static str>;
+type Converted = std::result::Result<Value, NoValue>;
+
+/// Why a value has no text form.
+#[derive(Debug)]
+enum NoValue {
+    /// It is of a kind that has none.
+    Kind(&'static str),
+    LongText,
+    NotUtf8,
+    /// A map has this key twice.
+    KeyTwice(String),
+}
+
+impl NoValue {
+    fn problem(self, column: String) -> RowProblem {
+        match self {
+            Self::LongText => RowProblem::LongText { limit: limits::CELL_BYTES as u64 },
+            Self::NotUtf8 => RowProblem::ColumnUtf8 { column },
+            Self::KeyTwice(key) => RowProblem::MapKeyTwice { column, key },
+            Self::Kind(found) => {
+                RowProblem::WrongType { column, found, expected: "text, numbers, lists or objects" }
+            }
+        }
+    }
+}
 
 /// Values of one row of a batch. Unless `strict`, a value without a text form is null.
 pub(crate) fn row_values(
@@ -35,27 +59,12 @@ pub(crate) fn row_values(
         let value = match value_at(array.as_ref(), row) {
             Ok(value) => value,
             Err(_) if !strict => Value::Null,
-            Err(TOO_LONG) => {
-                return Err(RowProblem::LongText { limit: limits::CELL_BYTES as u64 });
-            }
-            Err(NOT_UTF8) => {
-                return Err(RowProblem::ColumnUtf8 { column: field.name().clone() });
-            }
-            Err(found) => {
-                return Err(RowProblem::WrongType {
-                    column: field.name().clone(),
-                    found,
-                    expected: "text, numbers, lists or objects",
-                });
-            }
+            Err(reason) => return Err(reason.problem(field.name().clone())),
         };
         values.insert(field.name().clone(), value);
     }
     Ok(values)
 }
-
-const TOO_LONG: &str = "a text that is too long";
-const NOT_UTF8: &str = "bytes that are not UTF-8";
 
 fn value_at(array: &dyn Array, row: usize) -> Converted {
     if array.is_null(row) {
@@ -89,14 +98,14 @@ fn value_at(array: &dyn Array, row: usize) -> Converted {
         DataType::Dictionary(_, _) => {
             let dictionary = array.as_any_dictionary();
             let keys = dictionary.normalized_keys();
-            let key = keys.get(row).copied().ok_or("a broken dictionary")?;
+            let key = keys.get(row).copied().ok_or(NoValue::Kind("a broken dictionary"))?;
             if key >= dictionary.values().len() {
-                return Err("a broken dictionary");
+                return Err(NoValue::Kind("a broken dictionary"));
             }
             value_at(dictionary.values().as_ref(), key)
         }
         DataType::Timestamp(_, Some(zone)) if zone.parse::<Tz>().is_err() => {
-            Err("a time with a named zone instead of an offset like `+00:00`")
+            Err(NoValue::Kind("a time with a named zone instead of an offset like `+00:00`"))
         }
         DataType::Date32
         | DataType::Date64
@@ -106,16 +115,16 @@ fn value_at(array: &dyn Array, row: usize) -> Converted {
         | DataType::Decimal32(_, _)
         | DataType::Decimal64(_, _)
         | DataType::Decimal128(_, _)
-        | DataType::Decimal256(_, _) => {
-            array_value_to_string(array, row).map(Value::String).map_err(|_| "a value out of range")
-        }
+        | DataType::Decimal256(_, _) => array_value_to_string(array, row)
+            .map(Value::String)
+            .map_err(|_| NoValue::Kind("a value out of range")),
         DataType::Duration(_)
         | DataType::Interval(_)
         | DataType::FixedSizeBinary(_)
         | DataType::ListView(_)
         | DataType::LargeListView(_)
         | DataType::Union(..)
-        | DataType::RunEndEncoded(..) => Err("a type without a text form"),
+        | DataType::RunEndEncoded(..) => Err(NoValue::Kind("a type without a text form")),
     }
 }
 
@@ -124,7 +133,7 @@ fn value_at(array: &dyn Array, row: usize) -> Converted {
 /// The digits of 0.1 as an f32 are 0.10000000149011612 as an f64, and would be learned. The value is that of the text, too,
 /// so that a row has the same text and the same number in every format. Rounded to the column's type, it is the column's.
 fn decimal(shortest: &str) -> Converted {
-    shortest.parse().map_or(Err("a broken number"), float)
+    shortest.parse().map_or(Err(NoValue::Kind("a broken number")), float)
 }
 
 fn float16(value: Float16) -> Converted {
@@ -136,18 +145,18 @@ fn float16(value: Float16) -> Converted {
 }
 
 fn float(value: f64) -> Converted {
-    Number::from_f64(value).map(Value::Number).ok_or("a number that is not finite")
+    Number::from_f64(value).map(Value::Number).ok_or(NoValue::Kind("a number that is not finite"))
 }
 
 fn text(value: &str) -> Converted {
     if value.len() > limits::CELL_BYTES {
-        return Err(TOO_LONG);
+        return Err(NoValue::LongText);
     }
     Ok(Value::String(value.to_owned()))
 }
 
 fn bytes(value: &[u8]) -> Converted {
-    text(std::str::from_utf8(value).map_err(|_| NOT_UTF8)?)
+    text(std::str::from_utf8(value).map_err(|_| NoValue::NotUtf8)?)
 }
 
 fn elements(values: &ArrayRef) -> Converted {
@@ -174,7 +183,7 @@ fn map(array: &MapArray, row: usize) -> Converted {
     let entries = array.value(row);
     let mut values = Map::new();
     let (Some(keys), Some(items)) = (entries.columns().first(), entries.columns().get(1)) else {
-        return Err("a broken map");
+        return Err(NoValue::Kind("a broken map"));
     };
     for entry in 0..entries.len() {
         let key = match value_at(keys.as_ref(), entry)? {
@@ -185,7 +194,11 @@ fn map(array: &MapArray, row: usize) -> Converted {
             | Value::Array(_)
             | Value::Object(_)) => key.to_string(),
         };
-        values.insert(key, value_at(items.as_ref(), entry)?);
+        let value = value_at(items.as_ref(), entry)?;
+        if values.contains_key(&key) {
+            return Err(NoValue::KeyTwice(key.chars().take(60).collect()));
+        }
+        values.insert(key, value);
     }
     Ok(Value::Object(values))
 }

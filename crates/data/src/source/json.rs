@@ -6,14 +6,16 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::error::{Error, Result};
 use crate::files::ReadOptions;
 use crate::location::{Location, shared_path};
 use crate::row_problem::{RowProblem, name_list};
 use crate::source::jsonl::{check_shape, kind_of};
-use crate::source::not_finite;
+use crate::source::not_finite::{self, Parsed};
 use crate::source::open::{self, ByteReader};
-use crate::source::{BytesRead, Row};
+use crate::source::{BytesRead, Row, long_integers};
 
 /// Maximum size of a key of the outer object in bytes.
 const KEY_BYTES: usize = 4096;
@@ -25,13 +27,20 @@ pub(crate) struct JsonArray {
     is_array: bool,
     /// Whether the array is the value of a key, so that other keys may follow it.
     in_object: bool,
+    /// Columns that are read; `None` if it is not known.
+    needed: Option<Vec<String>>,
     read: BytesRead,
     n_rows: u64,
     done: bool,
 }
 
 impl JsonArray {
-    pub(crate) fn open(path: &Path, options: &ReadOptions, read: &BytesRead) -> Result<Self> {
+    pub(crate) fn open(
+        path: &Path,
+        options: &ReadOptions,
+        needed: Option<&[String]>,
+        read: &BytesRead,
+    ) -> Result<Self> {
         let mut scanner = Scanner::open(path, options, read)?;
         scanner.skip_space()?;
         if let Some(field) = &options.field {
@@ -49,7 +58,8 @@ impl JsonArray {
             None => return Err(Error::EmptyFile { path: path.to_path_buf() }),
         };
         let in_object = options.field.is_some();
-        Ok(Self { scanner, is_array, in_object, read: read.clone(), n_rows: 0, done: false })
+        let (needed, read) = (needed.map(<[String]>::to_vec), read.clone());
+        Ok(Self { scanner, is_array, in_object, needed, read, n_rows: 0, done: false })
     }
 
     /// Moves to the next element; false at the end of the file.
@@ -110,12 +120,17 @@ impl JsonArray {
             return Err(Error::row(location, RowProblem::Utf8 { offset }));
         }
         match not_finite::parse(bytes) {
-            Ok((serde_json::Value::Object(columns), n_not_finite)) => {
-                self.read.add_not_finite(n_not_finite);
-                Ok(Some(Row { columns, location }))
+            Ok(Parsed { value: Value::Object(columns), n_not_finite, with_long_integers }) => {
+                match long_integers::check(columns, &with_long_integers, self.needed.as_deref()) {
+                    Ok(columns) => {
+                        self.read.add_not_finite(n_not_finite);
+                        Ok(Some(Row { columns, location }))
+                    }
+                    Err(problem) => Err(Error::row(location, problem)),
+                }
             }
-            Ok((other, _)) => {
-                Err(Error::row(location, RowProblem::NotAnObject { found: kind_of(&other) }))
+            Ok(Parsed { value, .. }) => {
+                Err(Error::row(location, RowProblem::NotAnObject { found: kind_of(&value) }))
             }
             Err(error) => {
                 // The parser counts from the start of the element, the message from the start of the file.

@@ -13,22 +13,30 @@ use crate::files::ReadOptions;
 use crate::limits;
 use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
-use crate::source::not_finite;
+use crate::source::not_finite::{self, Parsed};
 use crate::source::open::{self, ByteReader};
-use crate::source::{BytesRead, Row};
+use crate::source::{BytesRead, Row, long_integers};
 
 /// The rows of one file.
 pub(crate) struct JsonLines {
     lines: Lines,
+    /// Columns that are read; `None` if it is not known.
+    needed: Option<Vec<String>>,
     read: BytesRead,
     n_rows: u64,
     done: bool,
 }
 
 impl JsonLines {
-    pub(crate) fn open(path: &Path, options: &ReadOptions, read: &BytesRead) -> Result<Self> {
+    pub(crate) fn open(
+        path: &Path,
+        options: &ReadOptions,
+        needed: Option<&[String]>,
+        read: &BytesRead,
+    ) -> Result<Self> {
         let lines = Lines::open(path, options, read)?;
-        Ok(Self { lines, read: read.clone(), n_rows: 0, done: false })
+        let needed = needed.map(<[String]>::to_vec);
+        Ok(Self { lines, needed, read: read.clone(), n_rows: 0, done: false })
     }
 }
 
@@ -52,15 +60,17 @@ impl Iterator for JsonLines {
                         return Some(Err(Error::ArrayInLines { path }));
                     }
                     let (location, row_bytes) = (line.location, line.row_bytes);
-                    return Some(
-                        match line.text.and_then(|text| parse_object(text.as_bytes(), row_bytes)) {
-                            Ok((columns, n_not_finite)) => {
-                                self.read.add_not_finite(n_not_finite);
-                                Ok(Row { columns, location })
-                            }
-                            Err(problem) => Err(Error::row(location, problem)),
-                        },
-                    );
+                    let needed = self.needed.as_deref();
+                    let columns = line.text.and_then(|text| {
+                        let (columns, n_not_finite) =
+                            parse_object(text.as_bytes(), row_bytes, needed)?;
+                        self.read.add_not_finite(n_not_finite);
+                        Ok(columns)
+                    });
+                    return Some(match columns {
+                        Ok(columns) => Ok(Row { columns, location }),
+                        Err(problem) => Err(Error::row(location, problem)),
+                    });
                 }
                 Ok(None) => {
                     self.done = true;
@@ -89,11 +99,15 @@ fn opens_array(line: &str) -> bool {
 fn parse_object(
     bytes: &[u8],
     row_bytes: usize,
+    needed: Option<&[String]>,
 ) -> std::result::Result<(Map<String, Value>, u64), RowProblem> {
     check_shape(bytes, row_bytes)?;
     match not_finite::parse(bytes) {
-        Ok((Value::Object(columns), n_not_finite)) => Ok((columns, n_not_finite)),
-        Ok((other, _)) => Err(RowProblem::NotAnObject { found: kind_of(&other) }),
+        Ok(Parsed { value: Value::Object(columns), n_not_finite, with_long_integers }) => {
+            let columns = long_integers::check(columns, &with_long_integers, needed)?;
+            Ok((columns, n_not_finite))
+        }
+        Ok(Parsed { value, .. }) => Err(RowProblem::NotAnObject { found: kind_of(&value) }),
         Err(error) => Err(RowProblem::Json { column: error.column, reason: error.reason }),
     }
 }

@@ -5,8 +5,8 @@ mod columns;
 mod csv;
 mod expansion;
 mod json;
-mod json_value;
 mod jsonl;
+mod long_integers;
 mod not_finite;
 mod open;
 mod parquet;
@@ -97,7 +97,7 @@ pub fn read_rows(
 /// Opens a file as rows. Each line of plain text is a row with the column `text`.
 ///
 /// Binary formats decode only the columns in `needed`. If it is `None`, they decode all columns, and values without a
-/// text form are null.
+/// text form are null. In JSON, integers of more than 64 bits are errors in these columns, and texts in others.
 pub fn read_rows_with(
     path: &Path,
     format: Option<Format>,
@@ -108,8 +108,8 @@ pub fn read_rows_with(
     let format = file_format(path, format)?;
     Ok(match format {
         Format::Text => Box::new(text::lines(path, options, progress)?),
-        Format::Jsonl => Box::new(jsonl::JsonLines::open(path, options, progress)?),
-        Format::Json => Box::new(json::JsonArray::open(path, options, progress)?),
+        Format::Jsonl => Box::new(jsonl::JsonLines::open(path, options, needed, progress)?),
+        Format::Json => Box::new(json::JsonArray::open(path, options, needed, progress)?),
         Format::Csv => Box::new(csv::CsvRows::open(path, b',', options, progress)?),
         Format::Tsv => Box::new(csv::CsvRows::open(path, b'\t', options, progress)?),
         Format::Parquet => Box::new(parquet::ParquetRows::open(path, needed, progress)?),

@@ -1,31 +1,53 @@
 //! JSON as Python writes it: `NaN`, `Infinity` and `-Infinity`, which JSON does not have, are read as null.
 
+use fsio::{JsonError, strict_json};
 use serde_json::Value;
 
-use super::json_value::{JsonError, value_of};
+use super::long_integers::{Exact, exact};
 
 /// Words that Python writes, each with a valid number of the same length.
 const WORDS: [(&[u8], &[u8]); 3] =
     [(b"NaN", b"1e0"), (b"Infinity", b"1e000000"), (b"-Infinity", b"-1e000000")];
 
-/// Parses a JSON value; also returns the number of values that were read as null because they are not finite.
-pub(super) fn parse(bytes: &[u8]) -> Result<(Value, u64), JsonError> {
-    let error = match value_of(bytes) {
-        Ok(value) => return Ok((value, 0)),
+/// A parsed value.
+#[derive(Debug, PartialEq)]
+pub(super) struct Parsed {
+    pub(super) value: Value,
+    /// Number of values that were read as null because they are not finite.
+    pub(super) n_not_finite: u64,
+    /// Keys of an object whose values have integers of more than 64 bits, read as texts.
+    pub(super) with_long_integers: Vec<String>,
+}
+
+/// Parses a JSON value.
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, JsonError> {
+    let error = match strict_json(bytes) {
+        Ok(found) => return parsed(found, bytes, 0),
         Err(error) => error,
     };
     let (nulls, n_not_finite) = replaced(bytes, |_| b"null");
     if n_not_finite == 0 {
         return Err(error);
     }
-    match value_of(&nulls) {
-        Ok(value) => Ok((value, n_not_finite)),
+    match strict_json(&nulls) {
+        Ok(found) => parsed(found, &nulls, n_not_finite),
         // The value has another error. Words of the same length keep its position.
         Err(error) => {
             let (numbers, _) = replaced(bytes, |word| word);
-            Err(value_of(&numbers).err().unwrap_or(error))
+            Err(strict_json(&numbers).err().unwrap_or(error))
         }
     }
+}
+
+fn parsed(
+    (value, may_be_rounded): (Value, bool),
+    bytes: &[u8],
+    n_not_finite: u64,
+) -> Result<Parsed, JsonError> {
+    // Numbers of this size are rare, so the text is read again for few rows.
+    let Exact { value, keys } =
+        if may_be_rounded { exact(value, bytes)? } else { Exact { value, keys: Vec::new() } };
+    Ok(Parsed { value, n_not_finite, with_long_integers: keys })
 }
 
 /// The bytes with each of the words outside of strings replaced, and the number of words. `by` receives the number of
@@ -66,8 +88,15 @@ mod tests {
     fn words_of_python_are_null_outside_of_strings() {
         let text = br#"{"a": NaN, "b \" NaN": "-Infinity \\", "c": [Infinity, -Infinity, 2]}"#;
         let expected = json!({"a": null, "b \" NaN": "-Infinity \\", "c": [null, null, 2]});
-        assert_eq!(parse(text).unwrap(), (expected, 3));
-        assert_eq!(parse(br#"{"NaN": 1}"#).unwrap(), (json!({"NaN": 1}), 0));
+        let read = |text: &[u8]| {
+            let Parsed { value, n_not_finite, with_long_integers } = parse(text).unwrap();
+            (value, n_not_finite, with_long_integers.join(","))
+        };
+        assert_eq!(read(text), (expected, 3, String::new()));
+        assert_eq!(read(br#"{"NaN": 1}"#), (json!({"NaN": 1}), 0, String::new()));
+        let long = br#"{"a": NaN, "n": 99999999999999999999}"#;
+        let expected = json!({"a": null, "n": "99999999999999999999"});
+        assert_eq!(read(long), (expected, 1, "n".to_owned()));
     }
 
     #[test]

@@ -307,22 +307,35 @@ fn a_loop_of_links_is_not_called_absent() {
     assert!(texts(root, r#"path = "c.jsonl""#).contains("no such file"));
 }
 
-/// A parser would keep one of two values of a key, and round a long integer: both are errors, in lines and in lists.
+/// A parser would keep one of two values of a key, and round a long integer: both are errors, in lines and in lists; the
+/// integer only in a column that is read.
 #[test]
 fn no_value_of_a_json_file_is_changed_silently() {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str| fsio::write_atomic(folder.path().join(name), text).unwrap();
-    for (row, reason) in [
-        (r#"{"text": "a", "text": "b"}"#, "the key `text` occurs twice in an object"),
-        (r#"{"text": "a", "n": 12345678901234567890123}"#, "an integer of more than 64 bits"),
+    let long = "has an integer of more than 64 bits, which would be rounded";
+    let rows = ", rows = { text = \"{text} {n}\" }";
+    for (row, keys, reason) in [
+        (r#"{"text": "a", "text": "b"}"#, "", "the key `text` occurs twice in an object"),
+        (r#"{"text": "a", "n": 12345678901234567890123}"#, rows, &format!("column `n` {long}")),
+        (r#"{"text": "a", "n": {"x": [-9223372036854775809]}}"#, rows, long),
+        (r#"{"text": 12345678901234567890123}"#, "", &format!("column `text` {long}")),
+        (r#"{"text": 12345678901234567890123, "n": NaN}"#, ", text = \"text\"", long),
     ] {
         put("a.jsonl", &format!("\n{row}\n"));
         put("a.json", &format!("[\n{row}]\n"));
         for name in ["a.jsonl", "a.json"] {
-            let error = texts(folder.path(), &format!("path = \"{name}\""));
+            let error = texts(folder.path(), &format!("path = \"{name}\"{keys}"));
             assert!(error.contains(&format!("{name}:2")) && error.contains(reason), "{error}");
         }
     }
     put("a.jsonl", "{\"text\": \"n\", \"n\": 18446744073709551615, \"m\": 1e30}\n");
     assert_eq!(texts(folder.path(), "path = \"a.jsonl\""), "n");
+    let unread =
+        r#"{"text": "b", "n": 12345678901234567890123, "m": [{"x": -9223372036854775809}]}"#;
+    put("a.jsonl", unread);
+    put("a.json", &format!("[{unread}]"));
+    for name in ["a.jsonl", "a.json"] {
+        assert_eq!(texts(folder.path(), &format!("path = \"{name}\"")), "b");
+    }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, Float16Array, Float32Array, Float64Array, ListArray, RecordBatch, StringArray,
-    StructArray, TimestampSecondArray,
+    Array, ArrayRef, Float16Array, Float32Array, Float64Array, ListArray, MapBuilder, RecordBatch,
+    StringArray, StringBuilder, StructArray, TimestampSecondArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Fields, Float16Type, Schema};
@@ -149,6 +149,38 @@ fn texts_of_floats_read_back_to_the_value() {
         assert_eq!(text("f32").parse::<f32>().unwrap().to_bits(), single.to_bits());
         // A margin is an f32: it is the column's.
         assert_eq!((row["f32"].as_f64().unwrap() as f32).to_bits(), single.to_bits());
+    }
+}
+
+#[test]
+fn a_key_that_a_map_has_twice_is_an_error_of_its_row() {
+    let folder = folder();
+    let mut maps = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    for keys in [["a", "b"], ["c", "c"]] {
+        for key in keys {
+            maps.keys().append_value(key);
+            maps.values().append_value("x");
+        }
+        maps.append(true).unwrap();
+    }
+    let columns =
+        batch(vec![("m", Arc::new(maps.finish()) as ArrayRef), ("t", texts(&["1", "2"]))]);
+    for (file_name, bytes) in files(&columns) {
+        let path = file(folder.path(), file_name, bytes);
+        let error = rows(&path, Some(&["m".to_owned()])).unwrap_err();
+        assert!(
+            error.starts_with(&format!(
+                "{file_name}:2: column `m` has a map with the key `c` twice"
+            )) || error.contains("row 2")
+                && error.contains("column `m` has a map with the key `c` twice"),
+            "{error}"
+        );
+        assert_eq!(rows(&path, Some(&["t".to_owned()])).unwrap().len(), 2);
+        let found = rows(&path, None).unwrap();
+        assert_eq!(
+            found,
+            [json!({"m": {"a": "x", "b": "x"}, "t": "1"}), json!({"m": null, "t": "2"})]
+        );
     }
 }
 

@@ -131,6 +131,24 @@ impl Place {
         watched
     }
 
+    /// The error of a resumed run whose LOCK is removed once it has resumed, as where another run takes its directory.
+    pub(crate) fn loses_its_directory(&self, name: &str, set: &[(&str, &str)]) -> distill::Error {
+        let plan = self.plan(name, set);
+        let device = Device::flex().autodiff();
+        let run_dir = RunDir::open(&plan.paths.run_dir).expect("the run's folder");
+        let mut progress = Loses { lock: run_dir.root().join("LOCK") };
+        let context = Context {
+            plan: &plan,
+            stage: stage(&plan),
+            run_dir: &run_dir,
+            device: &device,
+            progress: &mut progress,
+            stop: StopFlag::manual(),
+            replicas: &train::SingleReplica,
+        };
+        distill::run(context, distill_plan(&plan)).expect_err("no longer its directory")
+    }
+
     /// The rows of metrics.jsonl.
     pub(crate) fn metrics(&self, name: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(self.stage_dir(name).join("metrics.jsonl"));
@@ -177,4 +195,17 @@ impl Progress for Watched {
 /// A metric of a row of metrics.
 pub(crate) fn metric(row: &Value, key: &str) -> f64 {
     row[key].as_f64().unwrap_or_else(|| panic!("no `{key}` in {row}"))
+}
+
+/// Removes the LOCK of a run once it has resumed.
+struct Loses {
+    lock: PathBuf,
+}
+
+impl Progress for Loses {
+    fn event(&mut self, event: &Event) {
+        if let Event::StageStarted { .. } = event {
+            fsio::remove_file(&self.lock).expect("a lock");
+        }
+    }
 }

@@ -50,6 +50,16 @@ fn a_student_learns_from_few_tokens() {
 }
 
 #[test]
+fn none_are_written_into_the_directory_of_another_run() {
+    let place = Place::new();
+    place.run("cut", &[TOP_5], Some(5));
+    fsio::remove_dir_all(place.stage_dir("cut").join(TEACHER_DIR)).expect("removed");
+    let error = place.loses_its_directory("cut", &[TOP_5]).to_string();
+    assert!(error.contains("the run's directory was removed, moved or replaced"), "{error}");
+    assert!(!place.stage_dir("cut").join(TEACHER_DIR).exists());
+}
+
+#[test]
 fn saved_tokens_are_read_again_and_damaged_ones_computed_again() {
     let place = Place::new();
     place.run("whole", &[TOP_5], None);

@@ -86,6 +86,16 @@ fn a_damaged_or_missing_one_is_computed_again_by_the_initial_weights() {
 }
 
 #[test]
+fn none_is_written_into_the_directory_of_another_run() {
+    let place = Place::new();
+    place.run("cut", &[], Some(3));
+    fsio::remove_dir_all(place.stage_dir("cut").join(REFERENCE_DIR)).expect("removed");
+    let error = place.loses_its_directory("cut", &[]).to_string();
+    assert!(error.contains("the run's directory was removed, moved or replaced"), "{error}");
+    assert!(!place.stage_dir("cut").join(REFERENCE_DIR).exists());
+}
+
+#[test]
 fn one_of_other_weights_or_data_is_not_read() {
     let place = Place::new();
     let key = |set: &[(&str, &str)]| {

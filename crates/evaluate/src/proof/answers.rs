@@ -44,6 +44,14 @@ impl Answer {
         Self::Logits { greedy_ids: Vec::new(), top_ids: Vec::new(), top_logits: Vec::new() }
     }
 
+    /// Whether all logits, or the score, are finite.
+    pub(super) fn is_finite(&self) -> bool {
+        match self {
+            Self::Logits { top_logits, .. } => top_logits.iter().flatten().all(|x| x.is_finite()),
+            Self::Score { score } => score.is_finite(),
+        }
+    }
+
     /// The largest magnitude of a logit or score.
     pub fn largest(&self) -> f32 {
         match self {

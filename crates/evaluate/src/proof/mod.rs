@@ -117,6 +117,10 @@ impl Proof {
         if proof.prompts.is_empty() {
             return Err(bad("it has no prompts".to_owned()));
         }
+        // A number like 1e39 is in the range of the parser, but not in that of an `f32`.
+        if let Some(idx) = proof.prompts.iter().position(|prompt| !prompt.answer.is_finite()) {
+            return Err(bad(format!("a value of prompt {} is not a finite number", idx + 1)));
+        }
         Ok(proof)
     }
 

@@ -173,7 +173,8 @@ fn finished(task: &Task, items: &[Item], responses: Vec<Response>, n_truncated: 
         scores.push(score);
     }
     let estimates = task.summarize(items, &scores);
-    TaskRun { rows, estimates, notes: task.notes(items), n_truncated }
+    let notes = task.notes(items, &scores, &estimates);
+    TaskRun { rows, estimates, notes, n_truncated }
 }
 
 /// Token sequences of all requests.

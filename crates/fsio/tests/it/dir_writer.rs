@@ -99,8 +99,23 @@ fn only_stale_temporaries_are_removed() {
         fs::write(root.path().join(name).join("f"), b"x").expect("write");
     }
     fs::write(root.path().join(".plan.json.0.tmp-17"), b"x").expect("write");
-    let removed = remove_stale_tmps(root.path()).expect("remove");
-    assert_eq!(removed, [".plan.json.0.tmp-17", "step-000001.tmp-4242"]);
+    // Neither of these is what this crate would have made of the name.
+    fs::create_dir(root.path().join(".plan.json.1.tmp-17")).expect("mkdir");
+    let foreign =
+        ["plan.json.0.tmp-17", ".plan.json.tmp-17", ".other.json.0.tmp-17", "step-000001.tmp-9"];
+    for name in foreign {
+        fs::write(root.path().join(name), b"x").expect("write");
+    }
+    fs::create_dir(root.path().join("notes.tmp-1")).expect("mkdir");
+    let is_own_dir = |name: &str| name == "step-000001";
+    let removed = remove_stale_tmps(root.path(), |name| name == "plan.json", is_own_dir);
+    assert_eq!(removed.expect("remove"), [".plan.json.0.tmp-17", "step-000001.tmp-4242"]);
+    for name in foreign {
+        fs::remove_file(root.path().join(name)).expect("left");
+    }
+    for name in ["notes.tmp-1", ".plan.json.1.tmp-17"] {
+        fs::remove_dir(root.path().join(name)).expect("left");
+    }
     assert_eq!(names(root.path()), [".tmp-12", "keep", "tmp-12", "x.tmp-", "x.tmp-12a"]);
     assert!(is_stale_tmp("step-000001.tmp-1") && !is_stale_tmp("step-000001"));
     // A file that is written again takes what a killed process left of it, and nothing else.

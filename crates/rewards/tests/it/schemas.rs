@@ -75,7 +75,12 @@ fn deep_documents_are_no_match() {
 #[test]
 fn unknown_keywords_and_wrong_values_are_refused() {
     let cases = [
-        ("{", "not JSON"),
+        ("{", "in its JSON, EOF while parsing an object at line 1"),
+        (r#"{"type": "object", "type": "array"}"#, "the key `type` occurs twice in an object at"),
+        (
+            r#"{"properties": {"a": {"minimum": 1, "minimum": 2}}}"#,
+            "the key `minimum` occurs twice",
+        ),
         ("3", "must be an object"),
         (r#"{"$ref": "x"}"#, "`$.$ref` is a keyword that is not checked"),
         (r#"{"properties": {"a": {"format": "date"}}}"#, "`$.properties.a.format`"),

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use recipe::{AdamwKeys, OptimizerKind};
 use rl::{ActorCritic, Conventions, Error, Rollouts, Scored, Settings, Updated, weights_hash};
 use testkit::{Tolerance, assert_close};
-use train::{Learner, Optimizer, ParameterNames};
+use train::{Checks, FirstLoss, Learner, Optimizer, ParameterNames};
 
 use crate::support::{END, Roles, roles, rollouts, settings};
 
@@ -103,6 +103,28 @@ fn an_update_stops_where_the_policy_has_gone_too_far() {
     let scored = score(&roles, rollouts(), &settings);
     let updated = update(roles.actors, &scored, &orders(), &settings).unwrap();
     assert_eq!(updated.n_steps, 1);
+}
+
+/// As after whitening where one completion of one token has a reward: the policy has no gradient for longer than the checks of
+/// the first updates wait for one.
+#[test]
+fn an_update_without_any_advantage_needs_no_gradient() {
+    let (roles, settings) = (roles(), settings());
+    let mut scored = score(&roles, rollouts(), &settings);
+    for (idx, episode) in scored.episodes.iter_mut().enumerate() {
+        episode.advantages.fill(0.0);
+        if idx > 0 {
+            episode.score = f32::NAN;
+        }
+    }
+    let actors = roles.actors;
+    let optimizer = Optimizer::new(recipe::Optimizer::adamw(1e-2), &actors).expect("no groups");
+    let (names, device) = (ParameterNames::of(&actors), Device::flex());
+    let mut learner = Learner::unchecked(optimizer, names.clone(), &device);
+    learner.checks = Checks::start(recipe::ChecksSection::default(), &actors, &names, FirstLoss::Unknown);
+    let orders = [orders(), orders(), orders()].concat();
+    let updated = rl::update(actors, &mut learner, 1e-2, &scored, &orders, &settings);
+    assert_eq!(updated.unwrap().n_steps, 12);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod checkpoints;
 mod checks;
 mod events;
 mod golden;
+mod leftovers;
 mod not_finite;
 mod optimizer;
 mod optimizer_kinds;

@@ -76,7 +76,7 @@ fn config_json() -> Vec<u8> {
 }
 
 /// The loop of a stage as the stage crates have it; cut after `until` steps without a word.
-fn run_stage(
+pub(crate) fn run_stage(
     root: &Path,
     until: u64,
     stop: StopFlag,
@@ -153,7 +153,7 @@ fn run_stage(
 /// As `until`: all steps are made and saved, and the process is killed before it exports the model.
 const BEFORE_EXPORT: u64 = 13;
 
-fn falling(step: u64) -> f64 {
+pub(crate) fn falling(step: u64) -> f64 {
     5.0 - step as f64 * 0.1
 }
 
@@ -161,7 +161,7 @@ fn rising(step: u64) -> f64 {
     5.0 + step as f64 * 0.1
 }
 
-fn run_to_end(root: &Path) -> CausalLm {
+pub(crate) fn run_to_end(root: &Path) -> CausalLm {
     run_stage(root, u64::MAX, StopFlag::manual(), falling, &mut Silent).expect("run").expect("end")
 }
 
@@ -176,7 +176,7 @@ fn rows(root: &Path, log: &str) -> Vec<Value> {
     text.lines().map(row).collect()
 }
 
-fn names_in(dir: &Path) -> Vec<String> {
+pub(crate) fn names_in(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(dir)
         .expect("list")
         .map(|e| e.expect("entry").file_name().to_string_lossy().into_owned())
@@ -379,51 +379,6 @@ fn a_run_of_another_format_is_refused_and_stays() {
         assert_eq!(names_in(root.path()), ["LOCK", "left.tmp-1", "pretrain"]);
         assert_eq!(names_in(&root.path().join("pretrain/checkpoints")), ["step-000003"]);
         assert!(fsio::verify_dir(&checkpoint).is_ok());
-    }
-}
-
-#[test]
-fn leftovers_of_a_killed_process_are_removed() {
-    let root = tempfile::tempdir().expect("tempdir");
-    run_stage(root.path(), 7, StopFlag::manual(), falling, &mut Silent).expect("cut");
-    let stage = root.path().join("pretrain");
-    for leftover in ["checkpoints/step-000009.tmp-1", "checkpoints/dry-save", "model.old.tmp-3"] {
-        fs::create_dir_all(stage.join(leftover)).expect("mkdir");
-        fs::write(stage.join(leftover).join("half"), b"x").expect("write");
-    }
-    // As where the process was killed between the model and `finished.json`.
-    let mut model = fsio::DirWriter::begin(stage.join("model")).expect("none");
-    model.write("config.json", b"{}").expect("write");
-    model.commit(serde_json::Value::Null).expect("commit");
-    fs::write(root.path().join(".recipe.toml.0.tmp-77"), b"x").expect("write");
-    run_to_end(root.path());
-    assert_eq!(names_in(&stage.join("checkpoints")), ["step-000009", "step-000012"]);
-    assert_eq!(names_in(&stage.join("model")), ["MANIFEST", "model.safetensors"]);
-    assert_eq!(names_in(root.path()), ["LOCK", "pretrain", "recipe.toml"]);
-    assert!(!stage.join("model.old.tmp-3").exists());
-}
-
-#[test]
-fn a_foreign_file_in_the_place_of_the_model_is_not_lost() {
-    for has_manifest in [false, true] {
-        let root = tempfile::tempdir().expect("tempdir");
-        run_stage(root.path(), 7, StopFlag::manual(), falling, &mut Silent).expect("cut");
-        let model = root.path().join("pretrain/model");
-        if has_manifest {
-            let mut writer = fsio::DirWriter::begin(&model).expect("none");
-            writer.write("config.json", b"{}").expect("write");
-            writer.commit(serde_json::Value::Null).expect("commit");
-        } else {
-            fs::create_dir(&model).expect("mkdir");
-        }
-        fs::write(model.join("notes.txt"), b"mine").expect("write");
-        let error = run_stage(root.path(), u64::MAX, StopFlag::manual(), falling, &mut Silent);
-        let error = error.expect_err("a foreign file");
-        assert!(matches!(&error, Error::ForeignFile { path } if path.ends_with("model/notes.txt")));
-        assert!(error.hint().is_some());
-        assert_eq!(fs::read(model.join("notes.txt")).expect("kept"), b"mine");
-        fs::rename(model.join("notes.txt"), root.path().join("notes.txt")).expect("moved");
-        run_to_end(root.path());
     }
 }
 

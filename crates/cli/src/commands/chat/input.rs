@@ -16,6 +16,7 @@ use rustyline::{Config, Context, Editor, Helper};
 
 use super::command::NAMES;
 use crate::failure::{Failure, Result};
+use crate::render::printable::is_unsafe;
 
 const PROMPT: &str = "> ";
 /// Ends the marks around pasted text, which the editor asks the terminal for.
@@ -141,11 +142,11 @@ impl Highlighter for Assistance {
     }
 }
 
-/// A line as it is shown. Of pasted control characters the editor removes those of ASCII; some terminals obey the others, too.
+/// A line as it is shown. Of pasted control characters the editor removes those of ASCII; some terminals obey the others, too,
+/// and some characters reverse the order of the line.
 fn shown(line: &str) -> Cow<'_, str> {
-    const C1: std::ops::RangeInclusive<char> = '\u{80}'..='\u{9f}';
-    if line.contains(|c| C1.contains(&c)) {
-        Cow::Owned(line.replace(|c| C1.contains(&c), "\u{fffd}"))
+    if line.contains(is_unsafe) {
+        Cow::Owned(line.replace(is_unsafe, "\u{fffd}"))
     } else {
         Cow::Borrowed(line)
     }
@@ -183,6 +184,10 @@ mod tests {
     #[test]
     fn pasted_control_characters_are_not_shown() {
         assert_eq!(shown("A\u{9b}31mq\u{80}Z\n\u{a0}é"), "A\u{fffd}31mq\u{fffd}Z\n\u{a0}é");
+        assert_eq!(
+            shown("a\u{202e}b\u{202a}c\u{2066}d\u{2069}"),
+            "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}"
+        );
         assert_eq!(shown("plain\ntext"), "plain\ntext");
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use fsio::DirLock;
 use recipe::Template;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
@@ -17,19 +18,17 @@ const KEY_FILE: &str = "key";
 /// Maximum size of a part.
 const PART_BYTES: u64 = 1 << 30;
 
-/// Refuses to overwrite a file.
+/// Refuses to overwrite a file, or to write one that another command is writing.
 ///
 /// Parts beside a complete file are those of a command that was killed after it had written the file: they are removed.
 pub(super) fn refuse_existing(out: &Path) -> Result<()> {
+    let parts = parts_of(out);
+    let lock = if found_key(&parts)?.is_some() { Some(lock(&parts)?) } else { None };
     if std::fs::symlink_metadata(out).is_ok() {
-        let parts = parts_of(out);
-        if found_key(&parts)?.is_some() {
+        if lock.is_some() {
             remove_parts(&parts)?;
         }
-        return Err(Failure::input(
-            format!("already exists: `{}`", out.display()),
-            "choose another file for --out, or remove this one",
-        ));
+        return Err(exists(out));
     }
     if out.file_name().is_none() {
         return Err(Failure::input(
@@ -38,6 +37,13 @@ pub(super) fn refuse_existing(out: &Path) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+fn exists(out: &Path) -> Failure {
+    Failure::input(
+        format!("already exists: `{}`", out.display()),
+        "choose another file for --out, or remove this one",
+    )
 }
 
 /// A hash of everything that the output depends on.
@@ -79,12 +85,24 @@ pub(super) fn key(
 pub(super) struct Parts {
     out: PathBuf,
     dir: PathBuf,
+    /// No other command writes parts while this one does.
+    _lock: DirLock,
 }
 
 impl Parts {
     /// The parts that earlier commands with the same key have saved.
     pub(super) fn open(out: &Path, key: &str) -> Result<Self> {
         let dir = parts_of(out);
+        if found_key(&dir)?.is_none() {
+            refuse_foreign(&dir)?;
+            fsio::create_dir_all(&dir)?;
+        }
+        let lock = lock(&dir)?;
+        // Another command may have finished since the first look.
+        if fsio::is_present(out) {
+            fsio::remove_empty_dir(&dir)?;
+            return Err(exists(out));
+        }
         match found_key(&dir)? {
             Some(found) if found == key => {}
             Some(_) => {
@@ -93,13 +111,9 @@ impl Parts {
                     "repeat the command that began it, or remove that directory to start again",
                 ));
             }
-            None => {
-                refuse_foreign(&dir)?;
-                fsio::create_dir_all(&dir)?;
-                fsio::write_atomic(dir.join(KEY_FILE), key)?;
-            }
+            None => fsio::write_atomic(dir.join(KEY_FILE), key)?,
         }
-        Ok(Self { out: out.to_owned(), dir })
+        Ok(Self { out: out.to_owned(), dir, _lock: lock })
     }
 
     fn path(&self, number: usize) -> PathBuf {
@@ -136,6 +150,16 @@ impl Parts {
         file.commit()?;
         remove_parts(&self.dir)
     }
+}
+
+/// The lock of a directory of parts, which a command holds while it writes them.
+fn lock(dir: &Path) -> Result<DirLock> {
+    DirLock::acquire(dir)?.ok_or_else(|| {
+        Failure::input(
+            format!("another command is writing `{}`", dir.display()),
+            "wait until it ends, or choose another file for --out",
+        )
+    })
 }
 
 /// The key of a directory of parts; none if it is missing or has no key of this program.

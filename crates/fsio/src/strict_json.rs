@@ -1,22 +1,21 @@
-//! JSON values without silent changes: a key that an object has twice and an integer of more than 64 bits are errors.
-//!
-//! A parser would keep the last of two keys, and round the integer to another number.
+//! JSON values without silent changes: a key that an object has twice is an error, because a parser would keep the last.
 
 use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
-/// Why a text is no value.
+/// Why a text is no JSON value.
 #[derive(Debug)]
-pub(super) struct JsonError {
+pub struct JsonError {
     /// 1-based line within the text; 0 if it is not known.
-    pub(super) line: usize,
+    pub line: usize,
     /// 1-based column.
-    pub(super) column: usize,
+    pub column: usize,
     /// The problem without its position.
-    pub(super) reason: String,
+    pub reason: String,
 }
 
 impl From<serde_json::Error> for JsonError {
@@ -35,24 +34,21 @@ fn parser_reason(error: &serde_json::Error) -> String {
     }
 }
 
-/// Parses a value.
-pub(super) fn value_of(bytes: &[u8]) -> Result<Value, JsonError> {
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at line {} column {}", self.reason, self.line, self.column)
+    }
+}
+
+/// Parses a JSON value; also returns whether it may have integers of more than 64 bits, which are rounded.
+///
+/// Errors: no JSON value, or an object with a key twice.
+pub fn strict_json(bytes: &[u8]) -> Result<(Value, bool), JsonError> {
     let is_large = Cell::new(false);
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { is_large: &is_large }.deserialize(&mut parser)?;
     parser.end()?;
-    // Floating-point numbers of this size are rare, so the text is read again for few rows.
-    if is_large.get()
-        && let Some(start) = long_integer(bytes)
-    {
-        let before = bytes.get(..start).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
-        let reason =
-            "an integer of more than 64 bits would be rounded: write it as a text in quotes";
-        return Err(JsonError { line, column, reason: reason.to_owned() });
-    }
-    Ok(value)
+    Ok((value, is_large.get()))
 }
 
 /// Magnitude from which an integer may be no `i64`, and above which it is no `u64`.
@@ -122,43 +118,20 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut values = Map::new();
         while let Some(key) = object.next_key::<String>()? {
             // Checked before its value is read, so that the error has the place of the key.
-            if values.contains_key(&key) {
-                let shown: String = key.chars().take(60).collect();
-                return Err(A::Error::custom(format!(
-                    "the key `{shown}` occurs twice in an object"
-                )));
+            match values.entry(key) {
+                Entry::Vacant(place) => {
+                    place.insert(object.next_value_seed(self)?);
+                }
+                Entry::Occupied(found) => {
+                    let shown: String = found.key().chars().take(60).collect();
+                    return Err(A::Error::custom(format!(
+                        "the key `{shown}` occurs twice in an object"
+                    )));
+                }
             }
-            values.insert(key, object.next_value_seed(self)?);
         }
         Ok(Value::Object(values))
     }
-}
-
-/// Start of the first integer outside of strings that neither `i64` nor `u64` holds.
-fn long_integer(bytes: &[u8]) -> Option<usize> {
-    let (mut at, mut in_string) = (0, false);
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'\\' if in_string => at += 1,
-            b'"' => in_string = !in_string,
-            b'-' | b'0'..=b'9' if !in_string => {
-                let rest = bytes.get(at..).unwrap_or_default();
-                let is_part =
-                    |byte: &&u8| matches!(**byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
-                let length = rest.iter().take_while(is_part).count();
-                let number = rest.get(..length).and_then(|number| std::str::from_utf8(number).ok());
-                let is_integer = |text: &str| !text.contains(['.', 'e', 'E']);
-                let number = number.filter(|text| is_integer(text)).unwrap_or("0");
-                if number.parse::<u64>().is_err() && number.parse::<i64>().is_err() {
-                    return Some(at);
-                }
-                at += length.saturating_sub(1);
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    None
 }
 
 #[cfg(test)]
@@ -173,26 +146,25 @@ mod tests {
             "\"a\"",
         ] {
             let wanted: Value = serde_json::from_str(text).unwrap();
-            assert_eq!(value_of(text.as_bytes()).unwrap(), wanted);
+            assert_eq!(strict_json(text.as_bytes()).unwrap().0, wanted);
         }
         for text in ["", "{", "[1,]", "{\"a\" 1}", "1 2", "nul", "\"\u{1}\""] {
             let wanted = serde_json::from_str::<Value>(text).unwrap_err();
-            let error = value_of(text.as_bytes()).unwrap_err();
+            let error = strict_json(text.as_bytes()).unwrap_err();
             assert_eq!((error.line, error.column), (wanted.line(), wanted.column()), "{text}");
         }
     }
 
     #[test]
-    fn what_would_be_changed_is_refused() {
+    fn keys_that_occur_twice_are_refused() {
         for (text, column, reason) in [
             (r#"{"text":"first","text":"second"}"#, 22, "the key `text` occurs twice"),
             (r#"{"a":[{"b":1,"c":2,"b":1}]}"#, 22, "the key `b` occurs twice"),
-            (r#"{"n": 12345678901234567890123}"#, 7, "an integer of more than 64 bits"),
-            (r#"{"n": [1e30, -9223372036854775809]}"#, 14, "an integer of more than 64 bits"),
         ] {
-            let error = value_of(text.as_bytes()).unwrap_err();
+            let error = strict_json(text.as_bytes()).unwrap_err();
             assert!(error.reason.starts_with(reason), "{}", error.reason);
             assert_eq!((error.line, error.column), (1, column), "{text}");
+            assert!(error.to_string().ends_with(&format!(" at line 1 column {column}")), "{error}");
         }
     }
 }
