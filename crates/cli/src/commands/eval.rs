@@ -127,7 +127,9 @@ mod tests {
 
     #[test]
     fn an_infinite_perplexity_has_a_note() {
-        let note = |loss_sum| perplexity_note(&Measured { loss_sum, n_targets: 2, n_bytes: 10 });
+        let note = |loss_sum| {
+            perplexity_note(&Measured { loss_sum, n_targets: 2, n_correct: 1, n_bytes: 10 })
+        };
         assert_eq!(note(1400.0), None);
         assert_eq!(
             note(1600.0).unwrap(),

@@ -121,7 +121,8 @@ fn an_update_without_any_advantage_needs_no_gradient() {
     let optimizer = Optimizer::new(recipe::Optimizer::adamw(1e-2), &actors).expect("no groups");
     let (names, device) = (ParameterNames::of(&actors), Device::flex());
     let mut learner = Learner::unchecked(optimizer, names.clone(), &device);
-    learner.checks = Checks::start(recipe::ChecksSection::default(), &actors, &names, FirstLoss::Unknown);
+    learner.checks =
+        Checks::start(recipe::ChecksSection::default(), &actors, &names, FirstLoss::Unknown);
     let orders = [orders(), orders(), orders()].concat();
     let updated = rl::update(actors, &mut learner, 1e-2, &scored, &orders, &settings);
     assert_eq!(updated.unwrap().n_steps, 12);
