@@ -2,7 +2,7 @@
 """Runs Temper and another stack alternately on the same workloads and prints ratios.
 
 usage: compare.py [WORKLOAD…] --temper BINARY --peers PEERS.PY [--trl FOLDER] [--python PYTHON] [--rounds N] [--threads N]
-                  [--steps N] [--no-compile] [--dtype bf16] [--json FILE]
+                  [--steps N] [--no-compile] [--dtype bf16] [--beside N] [--json FILE]
 
 Both sides print one JSON line with tokens_per_s (ppo7m, grpo7m: episodes_per_s), peak_rss_mb and first_step_s. For each
 workload the other side runs eager and compiled (generation, ppo7m and grpo7m eager); the faster of the two, by its median, is
@@ -12,9 +12,12 @@ update. A ratio is taken within each
 round, so that a machine that slows down slows both sides down. Efficiency is the workload's arithmetic over the time and
 the rate of f32 products, measured in the same round.
 
+With --beside N, N processes of priority 10 compute meanwhile, for both sides and for the rate of products.
+
 Use an idle machine: the load average at the start and at the end is printed with the table.
 """
 import argparse
+import atexit
 import json
 import os
 import statistics
@@ -55,6 +58,7 @@ def main():
     parser.add_argument("--steps", type=int)
     parser.add_argument("--dtype", default="f32", help="f32 or bf16, on both sides; ppo7m, grpo7m and generation of the other side stay f32")
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--beside", type=int, default=0, help="processes of priority 10 that compute meanwhile")
     parser.add_argument("--json", help="also write every line that was measured")
     args = parser.parse_args()
 
@@ -63,6 +67,9 @@ def main():
     dtype = ["--dtype", args.dtype]
     steps = ["--steps", str(args.steps)] if args.steps else []
     measured = []
+    for _ in range(args.beside):
+        busy = subprocess.Popen(["nice", "-n", "10", sys.executable, "-c", "while True: pass"])
+        atexit.register(busy.kill)
     print(f"load average at the start: {os.getloadavg()[0]:.2f}; {args.threads} threads, {args.rounds} rounds")
     if not args.trl and any(workload in UPDATES for workload in args.workloads):
         print(f"{' and '.join(UPDATES)} are left out: no --trl")

@@ -447,6 +447,9 @@ pub(crate) struct BenchArgs {
     /// Number of rows; results are then marked as not comparable
     #[arg(long, value_name = "N")]
     pub(crate) rows: Option<usize>,
+    /// Number of threads of priority 10 that compute meanwhile, as another program would
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) beside: usize,
     /// Type of the inputs of matrix products: f32, bf16, or tf32 on a GPU
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     pub(crate) dtype: String,

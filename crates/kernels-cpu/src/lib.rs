@@ -58,4 +58,4 @@ pub use precision::Precision;
 pub use recompute::recompute;
 pub use rope::rope;
 pub use sampling_weights::{SamplingWeights, exponentials};
-pub use team::AllThreads;
+pub use team::{AllThreads, as_caller};

@@ -42,8 +42,8 @@ pub fn n_threads() -> usize {
 
 /// Calls `run` on a thread of the pool, and waits.
 ///
-/// An operation that is called from another thread sends its work to the pool and sleeps, thousands of times per second
-/// of decoding. Called from the pool it only shares the work.
+/// An operation of burn's that is called from another thread sends its work to the pool and sleeps, thousands of times per
+/// second of decoding. Called from the pool it only shares the work.
 pub fn on_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| run())
+    kernels_cpu::as_caller(run)
 }

@@ -34,6 +34,15 @@ pub(crate) fn for_each(n: usize, run: impl Fn(usize) + Sync) {
     (0..n).into_par_iter().for_each(&run);
 }
 
+/// Calls `run` on a thread of rayon's, which then shares its loops and takes part in no others.
+pub fn as_caller<R: Send>(run: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| {
+        #[cfg(not(feature = "portable"))]
+        let run = || threads::as_caller(run);
+        run()
+    })
+}
+
 /// Loops on all threads over what rayon can divide: like `for_each` and `map` with `collect`, without threads that sleep between
 /// loops.
 pub trait AllThreads: IndexedParallelIterator {

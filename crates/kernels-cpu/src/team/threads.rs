@@ -61,8 +61,21 @@ thread_local! {
     static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
     /// Whether a member of the team lives on this thread. It may have been given a job of rayon's that calls loops itself.
     static IS_MEMBER: Cell<bool> = const { Cell::new(false) };
-    /// When this thread called its last loop.
-    static LAST_CALL: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Whether this thread is within [`as_caller`].
+    static IS_CALLER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls `run` on a thread of rayon's whose loops are to be shared: it will not become a member of the team while it waits for
+/// other jobs.
+pub(super) fn as_caller<R>(run: impl FnOnce() -> R) -> R {
+    struct Reset(bool);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            IS_CALLER.set(self.0);
+        }
+    }
+    let _reset = Reset(IS_CALLER.replace(true));
+    run()
 }
 
 /// Calls `run` with each number below `n` on the team's threads and this one. False if the team is busy with the loop of
@@ -115,13 +128,12 @@ impl Team {
         while self.state.load(Ordering::Acquire) & INSIDE != 0 {
             std::hint::spin_loop();
         }
-        LAST_CALL.set(Some(Instant::now()));
     }
 
     /// Runs tasks until none is left. Panics are kept for the caller, and end the loop early.
     fn take_tasks(&self, body: Body) {
         let n = self.n.load(Ordering::Relaxed);
-        IS_INSIDE.set(true);
+        let was_inside = IS_INSIDE.replace(true);
         let caught = catch_unwind(AssertUnwindSafe(|| {
             loop {
                 let task = self.next.fetch_add(1, Ordering::Relaxed);
@@ -131,7 +143,7 @@ impl Team {
                 body(task);
             }
         }));
-        IS_INSIDE.set(false);
+        IS_INSIDE.set(was_inside);
         if let Err(panic) = caught {
             self.next.store(n, Ordering::Relaxed);
             let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,8 +154,7 @@ impl Team {
     /// A member's life. It ends at once on a thread that has a member, or that calls loops: rayon gives jobs to a thread that
     /// waits for others, and that thread is not to be kept.
     fn live(&self) {
-        let calls = LAST_CALL.get().is_some_and(|call| call.elapsed() < AWAKE);
-        if !calls && !IS_MEMBER.replace(true) {
+        if !IS_CALLER.get() && !IS_MEMBER.replace(true) {
             self.serve();
             IS_MEMBER.set(false);
         }
@@ -157,6 +168,7 @@ impl Team {
         while since.elapsed() < AWAKE {
             for _ in 0..LOOKS {
                 if is_open_after(self.state.load(Ordering::Relaxed), last)
+                    && self.has_tasks()
                     && let Some(number) = self.join()
                 {
                     last = number;
@@ -174,6 +186,11 @@ impl Team {
                 since = Instant::now();
             }
         }
+    }
+
+    /// Whether tasks of the loop are left; a guess, which spares the caller the wait for a thread that comes too late.
+    fn has_tasks(&self) -> bool {
+        self.next.load(Ordering::Relaxed) < self.n.load(Ordering::Relaxed)
     }
 
     /// Joins the open loop and returns its number; `None` if it has closed.
