@@ -6,7 +6,7 @@ use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::source::BytesRead;
-use crate::source_rows::{SourceRows, convert_row, detect_format};
+use crate::source_rows::{SourceRows, convert_row, detect_format, why_no_rows};
 use crate::spec::SourceSpec;
 
 /// Conversations of one row.
@@ -23,8 +23,7 @@ pub fn conversations(
     spec: &SourceSpec,
     kind: SampleKind,
 ) -> Result<impl Iterator<Item = Result<Conversations>> + use<>> {
-    let no_rows = || Error::NoRows { source_path: spec.path.clone() };
-    let row_format = detect_format(spec, kind)?.ok_or_else(no_rows)?;
+    let row_format = detect_format(spec, kind)?.ok_or_else(|| why_no_rows(spec))?;
     if row_format.is_pool() {
         let problem =
             "its `pairs` are drawn with the seed of a run, so they are not rows of the file".into();

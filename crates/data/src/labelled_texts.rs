@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::rows::{Label, PoolEntry};
 use crate::source::BytesRead;
-use crate::source_rows::{SourceRows, convert_row, detect_format};
+use crate::source_rows::{SourceRows, convert_row, detect_format, why_no_rows};
 use crate::spec::SourceSpec;
 
 /// A text that matches one label of `pairs`.
@@ -31,8 +31,7 @@ pub fn labelled_texts(
     if spec.pairs.is_none() {
         return Err(bad("it has no `pairs`, which decides the label of each text"));
     }
-    let no_rows = || Error::NoRows { source_path: spec.path.clone() };
-    let row_format = detect_format(spec, SampleKind::Pairs)?.ok_or_else(no_rows)?;
+    let row_format = detect_format(spec, SampleKind::Pairs)?.ok_or_else(|| why_no_rows(spec))?;
     let rows = SourceRows::open(spec, &row_format, BytesRead::default());
     Ok(rows.filter_map(move |row| match convert_row(row, |row| row_format.pool_entry(row)) {
         Ok((PoolEntry::Text(label, text), location)) => {

@@ -72,3 +72,10 @@ pub(crate) fn detect_format(spec: &SourceSpec, kind: SampleKind) -> Result<Optio
         None => Ok(None),
     }
 }
+
+/// Why [`detect_format`] found nothing: the first bad row, or no rows at all.
+pub(crate) fn why_no_rows(spec: &SourceSpec) -> Error {
+    let mut rows = read_all(spec.files.clone(), spec.format, None, BytesRead::default());
+    let no_rows = || Error::NoRows { source_path: spec.path.clone() };
+    rows.find_map(Result::err).unwrap_or_else(no_rows)
+}

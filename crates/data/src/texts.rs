@@ -9,8 +9,8 @@ use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::rows::{PoolEntry, RowFormat};
-use crate::source::{BytesRead, Row, TextDocument, file_format, read_all};
-use crate::source_rows::{SourceRows, convert_row, detect_format};
+use crate::source::{BytesRead, Row, TextDocument, file_format};
+use crate::source_rows::{SourceRows, convert_row, detect_format, why_no_rows};
 use crate::spec::SourceSpec;
 
 /// Iterator of texts.
@@ -104,9 +104,7 @@ fn source_texts(spec: &SourceSpec, kind: SampleKind) -> Result<Texts> {
         return Ok(Box::new(PlainTexts::new(spec)));
     }
     let Some(row_format) = detect_format(spec, kind)? else {
-        let mut rows = read_all(spec.files.clone(), spec.format, None, BytesRead::default());
-        let no_rows = || Error::NoRows { source_path: spec.path.clone() };
-        return Err(rows.find_map(Result::err).unwrap_or_else(no_rows));
+        return Err(why_no_rows(spec));
     };
     let rows = SourceRows::open(spec, &row_format, BytesRead::default());
     let texts = rows.flat_map(move |row| match row_texts(row, &row_format, kind) {

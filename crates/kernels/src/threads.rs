@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 
 /// More than any known machine has; a larger number is a typo.
-const MAX_THREADS: usize = 4096;
+const MAX_THREADS: usize = 1024;
 
 /// Sets the number of threads; call it before the first tensor operation.
 pub fn set_threads(n: usize) -> Result<()> {

@@ -91,7 +91,9 @@ fn part(line: &str) -> std::result::Result<Part, String> {
         let short: String = line.chars().take(60).collect();
         format!("the program wrote `{short}` and not {{\"reward\": NUMBER}}")
     };
-    let Ok(Value::Object(mut keys)) = serde_json::from_str(line) else { return Err(wrong()) };
+    let Ok((Value::Object(mut keys), _)) = fsio::strict_json(line.as_bytes()) else {
+        return Err(wrong());
+    };
     let value = match keys.remove("reward") {
         Some(Value::Null) => None,
         Some(Value::Number(number)) => {

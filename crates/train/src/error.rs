@@ -289,6 +289,7 @@ impl Error {
         matches!(
             self,
             Self::InputsChanged { .. }
+                | Self::ForeignFile { .. }
                 | Self::RecipeChanged { .. }
                 | Self::NoRecordedRecipe { .. }
                 | Self::NoUsableCheckpoint { .. }

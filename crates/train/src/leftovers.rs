@@ -43,8 +43,9 @@ pub(crate) fn remove_tmp_checkpoints(checkpoints: &Path) -> Result<()> {
 ///
 /// Errors: it has a file that its MANIFEST does not list, which is somebody else's and would be lost.
 pub(crate) fn remove_whole_dir(dir: &Path) -> Result<()> {
-    if fs::symlink_metadata(dir).is_err() {
-        return Ok(());
+    let Ok(found) = fs::symlink_metadata(dir) else { return Ok(()) };
+    if !found.is_dir() {
+        return Err(Error::ForeignFile { path: dir.to_path_buf() });
     }
     if let Some(name) = fsio::unlisted_names(dir)?.into_iter().next() {
         return Err(Error::ForeignFile { path: dir.join(name) });

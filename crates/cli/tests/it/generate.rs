@@ -69,6 +69,16 @@ fn templates_pairs_and_interrupted_files() {
         assert_eq!(row["id"], n);
     }
 
+    // A row is refused if one of its values would be lost, and its numbers stay as they are.
+    place.write("twice.jsonl", "{\"task\":\"a\",\"task\":\"b\"}\n");
+    let twice = ["generate", "runs/r/sft", "--prompts", "twice.jsonl", "--template", "{task}"];
+    let error = place.error(&twice);
+    assert!(error.contains("exit 2") && error.contains("twice.jsonl:1: not valid JSON"), "{error}");
+    place.write("long.jsonl", "{\"task\":\"a\",\"id\":12345678901234567890123}\n");
+    let long = ["generate", "runs/r/sft", "--prompts", "long.jsonl", "--template", "{task}"];
+    let stdout = succeeds(&[&long[..], &["--max-new-tokens", "2"]].concat()).stdout;
+    assert_eq!(rows(&stdout)[0]["id"], "12345678901234567890123");
+
     // An existing file is not overwritten. Parts of an interrupted command are used.
     let error = place.error(&written);
     assert!(

@@ -7,7 +7,7 @@ use tokenizer::{Message, Role};
 use super::text;
 use crate::dialogue::Dialogue;
 use crate::row_problem::RowProblem;
-use crate::source::json_kind;
+use crate::source::{exact_json, json_kind};
 
 /// Usual names of the columns.
 pub(super) const SYSTEM: &[&str] = &["system", "system_prompt"];
@@ -118,7 +118,7 @@ fn tools(column: &str, value: &Value) -> Checked<Vec<Value>> {
     match value {
         Value::Array(tools) => Ok(tools.clone()),
         Value::String(text) if text.trim().is_empty() => Ok(Vec::new()),
-        Value::String(text) => match serde_json::from_str(text) {
+        Value::String(text) => match exact_json(text.as_bytes()) {
             Ok(Value::Array(tools)) => Ok(tools),
             Ok(tool @ Value::Object(_)) => Ok(vec![tool]),
             Ok(Value::Null) => Ok(Vec::new()),

@@ -10,7 +10,7 @@ use tokenizer::{Message, Role};
 
 use crate::limits;
 use crate::row_problem::RowProblem;
-use crate::source::json_kind;
+use crate::source::{json_kind, parse_exactly};
 
 type Checked<T> = std::result::Result<T, RowProblem>;
 
@@ -177,8 +177,8 @@ fn tool_calls(object: &Map<String, Value>, key: &str) -> Result<Value, String> {
         }
         Some(_) | None => {
             let text = object.get("value").and_then(Value::as_str).unwrap_or_default();
-            let call: Value = serde_json::from_str(text)
-                .map_err(|error| format!("is a function call, but not JSON: {error}"))?;
+            let call =
+                json_text(text).map_err(|error| format!("is a function call, but {error}"))?;
             let calls = if let Value::Array(calls) = call { calls } else { vec![call] };
             calls.into_iter().map(wrap).collect()
         }
@@ -190,12 +190,27 @@ fn tool_calls(object: &Map<String, Value>, key: &str) -> Result<Value, String> {
             continue;
         };
         if let Value::String(text) = arguments
-            && let Ok(parsed @ Value::Object(_)) = serde_json::from_str::<Value>(text)
+            && serde_json::from_str::<Value>(text).is_ok_and(|parsed| parsed.is_object())
         {
-            *arguments = parsed;
+            *arguments = json_text(text).map_err(|error| {
+                format!("has a function call whose `arguments` are text, but {error}")
+            })?;
         }
     }
     Ok(Value::Array(calls))
+}
+
+/// A text of JSON as a value. Nothing is changed without a word: of a key that occurs twice one value would be lost, and an
+/// integer of more than 64 bits would be rounded.
+fn json_text(text: &str) -> Result<Value, String> {
+    let (value, long_integer) =
+        parse_exactly(text.as_bytes()).map_err(|error| format!("not JSON: {error}"))?;
+    match long_integer {
+        Some(key) => {
+            Err(format!("`{key}` has an integer of more than 64 bits; write it as a text"))
+        }
+        None => Ok(value),
+    }
 }
 
 /// Whether a value says nothing: null, or a text, list or object without content.

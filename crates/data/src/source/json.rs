@@ -26,7 +26,7 @@ pub(crate) struct JsonArray {
     /// Whether the rows are one array rather than concatenated objects.
     is_array: bool,
     /// Whether the array is the value of a key, so that other keys may follow it.
-    in_object: bool,
+    field: Option<String>,
     /// Columns that are read; `None` if it is not known.
     needed: Option<Vec<String>>,
     read: BytesRead,
@@ -57,9 +57,9 @@ impl JsonArray {
             }
             None => return Err(Error::EmptyFile { path: path.to_path_buf() }),
         };
-        let in_object = options.field.is_some();
+        let field = options.field.clone();
         let (needed, read) = (needed.map(<[String]>::to_vec), read.clone());
-        Ok(Self { scanner, is_array, in_object, needed, read, n_rows: 0, done: false })
+        Ok(Self { scanner, is_array, field, needed, read, n_rows: 0, done: false })
     }
 
     /// Moves to the next element; false at the end of the file.
@@ -71,7 +71,8 @@ impl JsonArray {
         match self.scanner.peek()? {
             Some(b']') => {
                 self.scanner.advance();
-                if self.in_object {
+                if let Some(field) = &self.field {
+                    self.scanner.seek_end_of_object(field)?;
                     return Ok(false);
                 }
                 self.scanner.skip_space()?;
@@ -266,6 +267,29 @@ impl Scanner {
                 };
             }
             keys.push(key);
+            if let Err(problem @ RowProblem::TooDeep { .. }) = self.element()? {
+                return Err(Error::row(Location::line(&self.file, self.line), problem));
+            }
+        }
+    }
+
+    /// Moves from the end of the value of `field` to the end of the object.
+    ///
+    /// Errors: the object has the key again, whose rows would not be read, or does not end.
+    fn seek_end_of_object(&mut self, field: &str) -> Result<()> {
+        loop {
+            self.skip_space()?;
+            match self.peek()? {
+                Some(b'}') => return Ok(()),
+                Some(b',') => self.advance(),
+                Some(_) => return Err(self.fail("no comma between the keys of the object")),
+                None => return Err(self.fail("the file is truncated inside an object")),
+            }
+            self.skip_space()?;
+            if self.key()? == field {
+                return Err(self.fail(&format!("the object has the key `{field}` twice")));
+            }
+            self.skip_space()?;
             if let Err(problem @ RowProblem::TooDeep { .. }) = self.element()? {
                 return Err(Error::row(Location::line(&self.file, self.line), problem));
             }

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fsio::JsonError;
 use recipe::Format;
 use serde_json::{Map, Value};
 
@@ -26,9 +27,29 @@ use crate::error::{Error, Result};
 use crate::files::{ReadOptions, SourceFiles};
 use crate::formats::format_of;
 use crate::location::Location;
+use crate::source::long_integers::{Exact, exact};
 
 pub(crate) use jsonl::kind_of as json_kind;
 pub(crate) use text::TextDocument;
+
+/// Parses a JSON value of which nothing is changed without a word: an integer of more than 64 bits becomes a text of its digits.
+///
+/// Errors: no JSON value, or an object with a key twice.
+pub fn exact_json(bytes: &[u8]) -> std::result::Result<Value, JsonError> {
+    parse_exactly(bytes).map(|(value, _)| value)
+}
+
+/// [`exact_json`], with the first top-level key that has an integer of more than 64 bits.
+pub(crate) fn parse_exactly(
+    bytes: &[u8],
+) -> std::result::Result<(Value, Option<String>), JsonError> {
+    let (value, may_be_rounded) = fsio::strict_json(bytes)?;
+    if !may_be_rounded {
+        return Ok((value, None));
+    }
+    let Exact { value, keys } = exact(value, bytes)?;
+    Ok((value, keys.into_iter().next()))
+}
 
 /// One row: its location and named values.
 #[derive(Clone, Debug, PartialEq)]

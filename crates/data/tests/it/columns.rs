@@ -81,6 +81,14 @@ fn tools_and_fields_of_messages() {
     insta::assert_snapshot!(chats(calls), @r#"1: [{"name": "w"}]|u:Weather?|a:[w{"city": "R"}|] t:12|a:[(It says 12.)12 degrees.|]"#);
     let text = calls.replace(r#"[{"name": "w"}]"#, r#""[{\"name\": \"w\"}]""#);
     assert_eq!(chats(&text), chats(calls), "tools as JSON text");
+    // Nothing within a text of JSON is lost or rounded.
+    for (city, problem) in [
+        (r#"{\"city\":\"R\",\"city\":\"S\"}"#, "the key `city` occurs twice"),
+        (r#"{\"city\":12345678901234567890123}"#, "`city` has an integer of more than 64 bits"),
+    ] {
+        let shown = chats(&calls.replace(r#"{\"city\":\"R\"}"#, city));
+        assert!(shown.contains(problem), "{shown}");
+    }
     // `thinking` is another name for what this template calls `reasoning_content`.
     assert_eq!(chats(&calls.replace("reasoning_content", "thinking")), chats(calls));
     // A template that does not write a field with meaning refuses it.

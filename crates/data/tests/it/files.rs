@@ -248,6 +248,14 @@ fn rows_under_a_key_of_an_object() {
     file(root, "b.json", rows);
     file(root, "c.json", r#"{"a": 1, "data": {"text": "b"}}"#);
     file(root, "d.json", r#"{"a": 1, "#);
+    file(root, "e.json", r#"{"data": [{"text": "a"}], "b": {}, "data": [{"text": "b"}]}"#);
+    file(root, "f.json", r#"{"data": [{"text": "a"}], "b": "#);
+    for (name, problem) in
+        [("e", "line 1: the object has the key `data` twice"), ("f", "the file is truncated")]
+    {
+        let shown = texts(root, &format!(r#"path = "{name}.json", field = "data""#));
+        assert!(shown.contains(problem), "{shown}");
+    }
     file(root, "a.jsonl", "{\"text\": \"a\"}\n");
     assert_eq!(texts(root, r#"path = "a.json", field = "data""#), "a|b");
     insta::assert_snapshot!(texts(root, r#"path = "a.json", field = "date""#), @r#"

@@ -9,9 +9,10 @@
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// How long a member looks for work before it ends: longer than the pauses within a training step or a decoded token, and
@@ -81,7 +82,7 @@ pub(super) fn as_caller<R>(run: impl FnOnce() -> R) -> R {
 /// Calls `run` with each number below `n` on the team's threads and this one. False if the team is busy with the loop of
 /// another caller: nothing ran.
 pub(super) fn for_each(n: usize, run: &(dyn Fn(usize) + Sync)) -> bool {
-    let n_others = rayon::current_num_threads() - 1;
+    let n_others = rayon::current_num_threads().min(n_processors()) - 1;
     if IS_INSIDE.get() || n_others == 0 {
         // All threads have tasks, of which this loop is a part, or there is one thread.
         (0..n).for_each(run);
@@ -99,6 +100,12 @@ pub(super) fn for_each(n: usize, run: &(dyn Fn(usize) + Sync)) -> bool {
         resume_unwind(panic);
     }
     true
+}
+
+/// The processors of this process. A thread that stays awake without one is in the way of the others.
+fn n_processors() -> usize {
+    static FOUND: OnceLock<usize> = OnceLock::new();
+    *FOUND.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 impl Team {

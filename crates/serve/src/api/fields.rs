@@ -11,7 +11,8 @@ pub(crate) struct Fields(Map<String, Value>);
 impl Fields {
     /// The fields of a body.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let value: Value = serde_json::from_slice(body)
+        // Of a key that occurs twice, as in a schema, one value would be lost.
+        let (value, _) = fsio::strict_json(body)
             .map_err(|error| ApiError::request(format!("the body is not valid JSON: {error}")))?;
         match value {
             Value::Object(map) => Ok(Self(map)),

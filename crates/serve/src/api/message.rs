@@ -91,7 +91,7 @@ fn tool_calls(calls: Value) -> Option<Value> {
         let Some(Value::Object(mut function)) = call.shift_remove("function") else { return None };
         let arguments = match function.shift_remove("arguments") {
             Some(Value::String(text)) if text.trim().is_empty() => Value::Object(Map::new()),
-            Some(Value::String(text)) => serde_json::from_str(&text).ok()?,
+            Some(Value::String(text)) => fsio::strict_json(text.as_bytes()).ok()?.0,
             Some(arguments) => arguments,
             None => Value::Object(Map::new()),
         };

@@ -88,6 +88,21 @@ fn a_foreign_dry_save_is_named_and_stays() {
 }
 
 #[test]
+fn a_file_in_the_place_of_a_directory_is_named_and_stays() {
+    for place in ["pretrain/checkpoints/dry-save", "pretrain/model"] {
+        let root = tempfile::tempdir().expect("tempdir");
+        run_stage(root.path(), 7, StopFlag::manual(), falling, &mut Silent).expect("cut");
+        let mine = root.path().join(place);
+        fs::write(&mine, b"mine").expect("write");
+        let error = run_stage(root.path(), u64::MAX, StopFlag::manual(), falling, &mut Silent);
+        let error = error.expect_err("in the way");
+        assert!(matches!(&error, Error::ForeignFile { path } if *path == mine), "{error}");
+        assert!(error.is_wrong_input());
+        assert_eq!(fs::read(&mine).expect("kept"), b"mine");
+    }
+}
+
+#[test]
 fn a_foreign_file_in_the_place_of_the_model_is_not_lost() {
     for has_manifest in [false, true] {
         let root = tempfile::tempdir().expect("tempdir");

@@ -94,7 +94,7 @@ pub(in crate::commands) fn prompt_rows(path: &Path) -> Result<Vec<(Value, String
         }
         check_json_memory(line, &place)?;
         let value = if line.trim_start().starts_with('{') {
-            serde_json::from_str(line).map_err(|error| {
+            data::exact_json(line.as_bytes()).map_err(|error| {
                 Failure::input(
                     format!("{place}: not valid JSON: {error}"),
                     "a line is {\"prompt\": …}, {\"messages\": […]} or plain text",
