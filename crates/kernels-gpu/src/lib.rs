@@ -13,6 +13,7 @@ pub mod attention;
 pub mod embedding;
 mod launch;
 pub mod layer_norm;
+pub mod optimizer;
 pub mod rms_norm;
 pub mod rope;
 mod sums;

@@ -1,6 +1,7 @@
 //! Optimizer arithmetic on one tensor: the AdamW update, sums of gradients, sums of squares.
 //!
-//! In place on the CPU, by tensor operations elsewhere. State, schedule and parameter names belong to `train`.
+//! In place on the CPU, by tensor operations elsewhere; on a GPU [`adamw_steps`] updates many parameters in few launches. State,
+//! schedule and parameter names belong to `train`.
 
 use burn::tensor::{DType, Tensor};
 use kernels_cpu::{AdamwCoefficients, CpuTensor};
@@ -60,6 +61,44 @@ pub fn adamw_step<const D: usize>(
     }
 }
 
+/// A parameter to update. Its tensors are flat and off the autodiff device.
+#[derive(Debug)]
+pub struct AdamwParameter {
+    /// The parameter's value.
+    pub weight: Tensor<1>,
+    /// Its gradient.
+    pub grad: Tensor<1>,
+    /// Its moments.
+    pub moments: Moments,
+    /// Settings of the update.
+    pub step: AdamwStep,
+}
+
+/// Whether [`adamw_steps`] of many parameters like this one takes fewer launches than [`adamw_step`] of each.
+#[cfg(feature = "cuda")]
+pub fn updates_together<const D: usize>(weight: &Tensor<D>) -> bool {
+    crate::gpu::reads(weight)
+}
+
+/// Whether [`adamw_steps`] of many parameters like this one takes fewer launches than [`adamw_step`] of each: not on the CPU.
+#[cfg(not(feature = "cuda"))]
+pub fn updates_together<const D: usize>(_: &Tensor<D>) -> bool {
+    false
+}
+
+/// One AdamW update of each parameter: weights and moments in order, with the values of [`adamw_step`] but for rounding.
+pub fn adamw_steps(parameters: Vec<AdamwParameter>) -> Vec<(Tensor<1>, Moments)> {
+    #[cfg(feature = "cuda")]
+    if parameters.iter().all(|x| [&x.weight, &x.grad].into_iter().all(crate::gpu::reads)) {
+        return crate::gpu::adamw_steps(parameters);
+    }
+    let step = |parameter| {
+        let AdamwParameter { weight, grad, mut moments, step } = parameter;
+        (adamw_step(weight, grad, &mut moments, &step), moments)
+    };
+    parameters.into_iter().map(step).collect()
+}
+
 /// `sum + grad`, in place on the CPU where `sum` is the only handle; without a sum, the gradient.
 ///
 /// The result is contiguous: gradients of transposed weights arrive as views, and adding those element by element is
@@ -85,12 +124,16 @@ pub fn sums_of_squares(tensors: &[&Tensor<1>]) -> Vec<f64> {
             let sum = |x| kernels_cpu::sum_of_squares(CpuTensor::new(x).value());
             tensors.into_iter().map(sum).collect()
         }
+        #[cfg(feature = "cuda")]
+        KernelSet::Generic if !tensors.is_empty() && tensors.iter().all(crate::gpu::reads) => {
+            crate::gpu::sums_of_squares(tensors)
+        }
         KernelSet::Generic => generic_sums_of_squares(tensors),
     }
 }
 
 /// The factors that do not depend on the element, computed in f64 (Loshchilov and Hutter 2019, algorithm 2).
-fn coefficients(step: &AdamwStep) -> AdamwCoefficients {
+pub(crate) fn coefficients(step: &AdamwStep) -> AdamwCoefficients {
     let exponent = step.step as f64;
     let correction1 = 1.0 - step.beta1.powf(exponent);
     let correction2 = 1.0 - step.beta2.powf(exponent);

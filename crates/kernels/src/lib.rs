@@ -22,6 +22,7 @@
 //! | [`linear_cross_entropy`], [`linear_logprobs`] | the head with its loss; the logits of all rows never exist at once |
 //! | [`recompute`] | a block of which the graph keeps only the input |
 //! | [`adamw_step`], [`accumulate`], [`sums_of_squares`] | optimizer arithmetic on one tensor |
+//! | [`adamw_steps`] | the update of many parameters, in few launches on a GPU |
 
 mod activation;
 mod adamw;
@@ -57,7 +58,10 @@ mod threads;
 mod weight;
 
 pub use activation::{GeluKind, gelu, silu, swiglu};
-pub use adamw::{AdamwStep, Moments, accumulate, adamw_step, sums_of_squares};
+pub use adamw::{
+    AdamwParameter, AdamwStep, Moments, accumulate, adamw_step, adamw_steps, sums_of_squares,
+    updates_together,
+};
 pub use allocator::{CountingAllocator, configure_allocator};
 pub use attention::{AttentionMask, Heads, KEY_CHUNK, attention, attention_packed};
 pub use burn::tensor::Device;

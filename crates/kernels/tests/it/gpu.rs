@@ -3,7 +3,11 @@
 //! They run on the device `cuda`: a GPU, or the stand-in of `tests/cuda`, whose part `kernels` runs them. Without either each
 //! test is skipped and says so, or fails if `TEMPER_CUDA_TESTS` is set.
 
-use kernels::WeightLayout;
+use burn::tensor::{Device, Tensor};
+use kernels::{
+    AdamwParameter, AdamwStep, Moments, WeightLayout, adamw_step, adamw_steps, sums_of_squares,
+};
+use testkit::{Tolerance, assert_close, values};
 
 use crate::check::View;
 use crate::operations::{
@@ -11,7 +15,7 @@ use crate::operations::{
     check_rope,
 };
 use crate::reference::Attention;
-use crate::support::on_device;
+use crate::support::{device, on_device, random};
 
 const ALL: [View; 3] = [View::Contiguous, View::Transposed, View::Sliced];
 
@@ -173,5 +177,81 @@ fn gated_inputs_and_norms_of_products() {
                 case.check();
             }
         }
+    });
+}
+
+/// More parameters than a launch takes, with two kinds of settings; the first weight has another owner.
+#[test]
+fn adamw_of_many_parameters() {
+    on_gpu(|| {
+        let lengths: Vec<usize> =
+            (0..21).map(|i| [1, 5, 1000, 1024, 9001, 33][i % 6] + i / 6).collect();
+        let (cpu, gpu) = (Device::flex(), device());
+        let all = |seed: u64, device: &Device| -> Vec<Tensor<1>> {
+            let of = |(i, n): (usize, &usize)| random([*n], seed * 100 + i as u64, device);
+            lengths.iter().enumerate().map(of).collect()
+        };
+        let mut want: Vec<(Tensor<1>, Moments)> =
+            all(1, &cpu).into_iter().map(|w| (w.clone(), Moments::zeros_like(&w))).collect();
+        let mut found: Vec<(Tensor<1>, Moments)> =
+            all(1, &gpu).into_iter().map(|w| (w.clone(), Moments::zeros_like(&w))).collect();
+        let kept = found[0].0.clone();
+        let before = values(&kept);
+        for number in 1..=3 {
+            let step = |i: usize| AdamwStep {
+                lr: 0.01,
+                beta1: 0.9,
+                beta2: 0.95,
+                eps: 1e-8,
+                weight_decay: if i % 3 == 0 { 0.0 } else { 0.1 },
+                step: number,
+                grad_scale: 0.25,
+            };
+            let grads = all(number + 1, &cpu);
+            for (i, ((weight, moments), grad)) in want.iter_mut().zip(grads).enumerate() {
+                *weight = adamw_step(weight.clone(), grad, moments, &step(i));
+            }
+            let parameters = found.into_iter().zip(all(number + 1, &gpu)).enumerate();
+            let parameter = |(i, ((weight, moments), grad))| AdamwParameter {
+                weight,
+                grad,
+                moments,
+                step: step(i),
+            };
+            found = adamw_steps(parameters.map(parameter).collect());
+        }
+        let tight = Tolerance { absolute: 1e-6, of_largest: 1e-6 };
+        for (i, (want, found)) in want.iter().zip(&found).enumerate() {
+            let close = |what: &str, got: &Tensor<1>, want: &Tensor<1>| {
+                assert_close(&format!("{what} {i}"), &values(got), &values(want), tight);
+            };
+            close("weight", &found.0, &want.0);
+            close("first moment", &found.1.m, &want.1.m);
+            close("second moment", &found.1.v, &want.1.v);
+        }
+        assert_eq!(values(&kept), before);
+    });
+}
+
+#[test]
+fn sums_of_squares_of_many_tensors() {
+    on_gpu(|| {
+        let lengths: Vec<usize> = (0..19).map(|i| [1, 70, 4097, 20_011][i % 4] + i / 4).collect();
+        let tensors = |device: &Device| -> Vec<Tensor<1>> {
+            lengths.iter().zip(1..).map(|(n, seed)| random([*n], seed, device)).collect()
+        };
+        let (cpu, gpu) = (tensors(&Device::flex()), tensors(&device()));
+        let want = sums_of_squares(&cpu.iter().collect::<Vec<_>>());
+        let found = sums_of_squares(&gpu.iter().collect::<Vec<_>>());
+        let again = sums_of_squares(&gpu.iter().collect::<Vec<_>>());
+        assert_eq!(found, again);
+        assert_eq!(found.len(), want.len());
+        for (found, want) in found.iter().zip(&want) {
+            assert!((found / want - 1.0).abs() < 1e-6, "{found} for {want}");
+        }
+        let spoiled = random::<1>([300], 1, &device()).slice_fill([7..8], f32::NAN);
+        let found = sums_of_squares(&[&gpu[0], &spoiled, &gpu[1]]);
+        let is_nan: Vec<bool> = found.iter().map(|x| x.is_nan()).collect();
+        assert_eq!(is_nan, [false, true, false]);
     });
 }

@@ -28,6 +28,10 @@ impl ParameterState for AdamW {
         adamw_step(weight, gradient, &mut self.moments, &settings(&self.keys, step))
     }
 
+    fn adamw(&mut self) -> Option<(&mut Moments, AdamwKeys)> {
+        Some((&mut self.moments, self.keys))
+    }
+
     fn tensors(&self) -> Vec<StateTensor<'_>> {
         vec![
             StateTensor::f32("m", &self.shape, &self.moments.m),

@@ -11,6 +11,7 @@ mod blockwise;
 mod muon;
 mod parameter;
 mod state;
+mod together;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,6 +28,7 @@ use self::adamw8bit::AdamW8bit;
 use self::muon::Muon;
 use self::parameter::Parameter;
 use self::state::{ParameterState, StateReader, Step};
+use self::together::Together;
 use crate::gradients::{GradNorm, Gradients};
 use crate::saved_tensors::write_tensors;
 use crate::{Error, Result};
@@ -100,9 +102,12 @@ impl Optimizer {
             grad_scale: clip / norm.n_targets() as f64,
             slots: &mut self.slots,
             gradients,
+            together: Together::default(),
             idx: 0,
         };
-        model.map(&mut update)
+        let model = model.map(&mut update);
+        let Update { together, slots, .. } = update;
+        together.put_back(model, slots)
     }
 
     /// Writes the state as tensors named `<what>.<parameter>`, with the kind and the number of updates as metadata.
@@ -185,6 +190,13 @@ impl Optimizer {
 }
 
 impl Slot {
+    /// Makes the state before the first update.
+    fn prepare<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.state.is_none() {
+            self.state = Some(self.new_state(&param.val().device().inner()));
+        }
+    }
+
     /// State before the first update: zeros. The one place where rules become code.
     fn new_state(&self, device: &Device) -> Box<dyn ParameterState> {
         let shape = &self.parameter.shape;
@@ -215,6 +227,7 @@ struct Update<'a> {
     grad_scale: f64,
     slots: &'a mut [Slot],
     gradients: Gradients,
+    together: Together,
     idx: usize,
 }
 
@@ -230,7 +243,14 @@ impl ModuleMapper for Update<'_> {
             weight_decay: slot.update.weight_decay,
             grad_scale: self.grad_scale,
         };
-        update_param(param, slot, gradient, &step)
+        slot.prepare(&param);
+        match slot.state.as_mut().and_then(|state| state.adamw()) {
+            Some((moments, keys)) if kernels::updates_together(&param.val()) => {
+                let step = adamw::settings(&keys, &step);
+                self.together.take(idx, param, gradient, (moments, step))
+            }
+            _ => update_param(param, slot, gradient, &step),
+        }
     }
 }
 
@@ -242,9 +262,6 @@ fn update_param<const D: usize>(
 ) -> Param<Tensor<D>> {
     kernels::update_param(param, |weight| {
         let shape = weight.dims();
-        if slot.state.is_none() {
-            slot.state = Some(slot.new_state(&weight.device().inner()));
-        }
         let flat: Tensor<1> = weight.reshape([shape.iter().product::<usize>()]);
         match &mut slot.state {
             Some(state) => state.update(flat, gradient, step).reshape(shape),

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use kernels::Moments;
+use recipe::AdamwKeys;
 use tensor_file::{Element, TensorFile};
 
 use crate::Result;
@@ -28,6 +30,11 @@ pub(super) struct Step {
 pub(super) trait ParameterState: fmt::Debug + Send {
     /// One update. The weight and the gradient are flat, contiguous, and off the autodiff device.
     fn update(&mut self, weight: Tensor<1>, gradient: Tensor<1>, step: &Step) -> Tensor<1>;
+
+    /// Moments and keys of AdamW, whose updates many parameters can make at once; `None` for other rules.
+    fn adamw(&mut self) -> Option<(&mut Moments, AdamwKeys)> {
+        None
+    }
 
     /// Every tensor of the state, in the order in which they are saved.
     fn tensors(&self) -> Vec<StateTensor<'_>>;
