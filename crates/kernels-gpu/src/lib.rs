@@ -16,6 +16,7 @@ pub mod layer_norm;
 pub mod optimizer;
 pub mod rms_norm;
 pub mod rope;
+pub mod stack;
 mod sums;
 pub mod swiglu;
 pub mod target_rows;

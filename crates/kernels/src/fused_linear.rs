@@ -188,6 +188,12 @@ impl LinearMap {
         }
     }
 
+    /// A weight `[out, in]` alone.
+    #[cfg(feature = "cuda")]
+    fn is_plain(&self) -> bool {
+        self.layout == WeightLayout::OutIn && self.bias_o.is_none() && self.adapter.is_none()
+    }
+
     fn generic_apply(&self, x_bti: Tensor<3>) -> Tensor<3> {
         let (weight, bias_o) = (self.weight.clone(), self.bias_o.clone());
         let y_bto = match self.layout {
@@ -205,11 +211,24 @@ impl LinearMap {
 
 fn generic(input: LinearInput, maps: &[LinearMap], residual_bto: Option<Tensor<3>>) -> Tensor<3> {
     let x_bti = input.generic_tensor();
-    let mut outs: Vec<Tensor<3>> =
-        maps.iter().map(|map| map.generic_apply(x_bti.clone())).collect();
-    let out_bto = if outs.len() == 1 { outs.remove(0) } else { Tensor::cat(outs, 2) };
+    let out_bto = generic_maps(&x_bti, maps);
     match residual_bto {
         Some(residual_bto) => out_bto + residual_bto,
         None => out_bto,
     }
+}
+
+/// The results of the maps, side by side.
+fn generic_maps(x_bti: &Tensor<3>, maps: &[LinearMap]) -> Tensor<3> {
+    #[cfg(feature = "cuda")]
+    if maps.len() > 1
+        && maps.iter().all(LinearMap::is_plain)
+        && let weights = maps.iter().map(|map| map.weight.clone()).collect::<Vec<_>>()
+        && let Some(out_bto) = crate::linear::side_by_side(x_bti, &weights)
+    {
+        return out_bto;
+    }
+    let mut outs: Vec<Tensor<3>> =
+        maps.iter().map(|map| map.generic_apply(x_bti.clone())).collect();
+    if outs.len() == 1 { outs.remove(0) } else { Tensor::cat(outs, 2) }
 }

@@ -7,6 +7,7 @@ mod attention;
 mod embedding;
 mod head;
 mod layer_norm;
+mod linear;
 mod optimizer;
 mod rope;
 mod swiglu;
@@ -17,6 +18,7 @@ pub(crate) use self::attention::{Settings as AttentionSettings, attention, atten
 pub(crate) use self::embedding::embedding;
 pub(crate) use self::head::{HeadSettings, head_logprobs, head_loss};
 pub(crate) use self::layer_norm::layer_norm;
+pub(crate) use self::linear::linear_maps;
 pub(crate) use self::optimizer::{adamw_steps, sums_of_squares};
 pub(crate) use self::rope::rope;
 pub(crate) use self::swiglu::swiglu_halves;

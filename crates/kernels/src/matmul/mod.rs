@@ -157,7 +157,8 @@ pub(crate) fn product_in<B: MatmulOps>(
     }
 }
 
-fn rounded<B: Backend>(x: FloatTensor<B>, half: bool) -> FloatTensor<B> {
+/// `x`, in bf16 if `half`.
+pub(crate) fn rounded<B: Backend>(x: FloatTensor<B>, half: bool) -> FloatTensor<B> {
     if half { B::float_cast(x, DType::BF16.into()) } else { x }
 }
 

@@ -180,6 +180,33 @@ fn gated_inputs_and_norms_of_products() {
     });
 }
 
+/// Weights of one product: stacked ones, and those that stay apart because of a bias, an adapter or their axis order.
+#[test]
+fn products_of_several_weights() {
+    on_gpu(|| {
+        let plain = FusedLinear {
+            kind: Kind::Plain,
+            b: 2,
+            t: 5,
+            d_in: 7,
+            outs: vec![9, 4, 30],
+            layout: WeightLayout::OutIn,
+            bias: false,
+            rank: None,
+            residual: false,
+            view: View::Contiguous,
+        };
+        for view in ALL {
+            FusedLinear { view, ..plain.clone() }.check();
+        }
+        FusedLinear { outs: vec![6, 300], d_in: 33, residual: true, ..plain.clone() }.check();
+        FusedLinear { outs: vec![5], kind: Kind::RmsNorm, bias: true, ..plain.clone() }.check();
+        FusedLinear { outs: vec![5, 2], bias: true, ..plain.clone() }.check();
+        FusedLinear { outs: vec![5, 2], rank: Some(2), ..plain.clone() }.check();
+        FusedLinear { outs: vec![5, 2], layout: WeightLayout::InOut, ..plain }.check();
+    });
+}
+
 /// More parameters than a launch takes, with two kinds of settings; the first weight has another owner.
 #[test]
 fn adamw_of_many_parameters() {
