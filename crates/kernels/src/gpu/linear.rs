@@ -133,7 +133,11 @@ impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
                 // An operand is saved only for the other one's gradient.
                 let weight_of_gradient = is_tracked[0].then(|| {
                     // In f32 the weights are there anyway, and are put below each other again.
-                    if half { SavedWeight::Rounded(weight.clone()) } else { SavedWeight::Parts(weights) }
+                    if half {
+                        SavedWeight::Rounded(weight.clone())
+                    } else {
+                        SavedWeight::Parts(weights)
+                    }
                 });
                 let saved = SavedMaps {
                     x: is_tracked[1].then(|| x.clone()),
