@@ -61,7 +61,8 @@ fn generic(
             precision: precision(),
             rows_per_chunk: rows_per_chunk(weight_vd.dims()[0]),
         };
-        return crate::gpu::head_loss(hidden_nd, weight_vd, targets_n, settings);
+        let [sum, n_correct] = crate::gpu::head_loss(hidden_nd, weight_vd, targets_n, settings);
+        return HeadLoss { sum, n_correct };
     }
     let [_, d] = hidden_nd.dims();
     let chunk = rows_per_chunk(weight_vd.dims()[0]);

@@ -26,6 +26,7 @@
 
 mod activation;
 mod adamw;
+mod adamw_step;
 mod allocator;
 mod attention;
 mod cross_entropy;
@@ -58,10 +59,8 @@ mod threads;
 mod weight;
 
 pub use activation::{GeluKind, gelu, silu, swiglu};
-pub use adamw::{
-    AdamwParameter, AdamwStep, Moments, accumulate, adamw_step, adamw_steps, sums_of_squares,
-    updates_together,
-};
+pub use adamw::{accumulate, adamw_step, adamw_steps, sums_of_squares, updates_together};
+pub use adamw_step::{AdamwParameter, AdamwStep, Moments};
 pub use allocator::{CountingAllocator, configure_allocator};
 pub use attention::{AttentionMask, Heads, KEY_CHUNK, attention, attention_packed};
 pub use burn::tensor::Device;

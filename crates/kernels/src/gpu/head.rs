@@ -12,7 +12,6 @@ use burn::tensor::{DType, Int, Shape, Slice, Tensor};
 use burn_cubecl::CubeBackend;
 use kernels_gpu::target_rows::{self, RowGradients};
 
-use crate::head::HeadLoss;
 use crate::matmul::{MatmulOps, product_in, transposed};
 use crate::precision::Precision;
 
@@ -29,18 +28,19 @@ pub(crate) struct HeadSettings {
     pub(crate) rows_per_chunk: usize,
 }
 
-/// The sum of the cross-entropies of hidden rows `[n, d]` with targets `[n]`, all valid.
+/// The sum of the cross-entropies of hidden rows `[n, d]` with targets `[n]`, all valid, and the number of rows in which no
+/// logit is larger than the target's: `[1]` each.
 pub(crate) fn head_loss(
     hidden_nd: Tensor<2>,
     weight_vd: Tensor<2>,
     targets_n: Tensor<1, Int>,
     settings: HeadSettings,
-) -> HeadLoss {
+) -> [Tensor<1>; 2] {
     let (hidden, weight) = (hidden_nd.into_dispatch(), weight_vd.into_dispatch());
     let targets = targets_n.inner().into_dispatch();
     let (sum, n_correct) = <Dispatch as HeadOps>::head_loss(hidden, weight, targets, settings);
-    let n_correct = Tensor::from_dispatch(n_correct);
-    HeadLoss { sum: Tensor::from_dispatch(sum), n_correct: Tensor::inner(n_correct) }
+    let n_correct: Tensor<1> = Tensor::from_dispatch(n_correct);
+    [Tensor::from_dispatch(sum), n_correct.inner()]
 }
 
 /// Log-probabilities of the targets and entropies, `[2, n]`.

@@ -12,7 +12,7 @@ use burn_cubecl::fusion::FusionCubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use kernels_gpu::optimizer::{self, AdamwFactors, AdamwTensors};
 
-use crate::adamw::{AdamwParameter, AdamwStep, Moments, coefficients};
+use crate::adamw_step::{AdamwParameter, AdamwStep, Moments, coefficients};
 
 /// [`crate::adamw_steps`]: parameters with the same factors share launches.
 pub(crate) fn adamw_steps(parameters: Vec<AdamwParameter>) -> Vec<(Tensor<1>, Moments)> {
