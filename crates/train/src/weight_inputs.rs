@@ -68,7 +68,7 @@ pub fn model_hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
 
 /// Hashes of the files that a judge's prompts depend on. Other models read the ids of the stage's own tokenizer.
 fn tokenizer_hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
-    let base = if is_adapter(dir) { recorded_base(dir)? } else { None };
+    let base = own_base(dir)?;
     let of_adapter = dir.join("tokenizer.json").is_file();
     let dir = base.as_deref().filter(|_| !of_adapter).unwrap_or(dir);
     let mut hashes = BTreeMap::new();
@@ -76,6 +76,18 @@ fn tokenizer_hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
         hashes.insert((*name).to_owned(), verified_sha256(dir.join(name))?);
     }
     Ok(hashes)
+}
+
+/// The base model to which an adapter's record leads. `None` without a record, and where it leads to no model that may be read:
+/// then the recipe or the command names the base, which is an input of its own, or the loading has ended with an error.
+fn own_base(dir: &Path) -> Result<Option<PathBuf>> {
+    if !is_adapter(dir) || !dir.join(BASE_FILE).is_file() {
+        return Ok(None);
+    }
+    match recorded_base(dir) {
+        Err(plan::Error::ForeignBase { .. } | plan::Error::BaseGone { .. }) => Ok(None),
+        found => Ok(found?),
+    }
 }
 
 /// Hash over weights and configuration of a model, or of an adapter with its base model; and the hash of each file.
@@ -91,10 +103,7 @@ fn hashes_of(dir: &Path) -> Result<(String, BTreeMap<String, String>)> {
         for name in [ADAPTER_CONFIG, ADAPTER_WEIGHTS] {
             hash.update(format!("{name} {}\n", of_file(name)?));
         }
-        // An adapter without a record is read on the base model that the recipe names.
-        if dir.join(BASE_FILE).is_file()
-            && let Some(base) = recorded_base(dir)?
-        {
+        if let Some(base) = own_base(dir)? {
             hash.update(format!("base {}\n", weights_hash(&base)?));
         }
         return Ok((hash.finish_hex(), files));

@@ -81,6 +81,41 @@ fn adapters_are_written_alone_or_merged_and_say_the_same() {
     assert_snapshot!("another_base_than_its_own", place.error(&other));
 }
 
+/// An adapter without a record of its base, and one that was copied out of its run, are read on the base that is named.
+#[test]
+fn adapters_from_elsewhere_are_read_on_a_named_base() {
+    let place = tuned();
+    place.succeeds(&["export", ADAPTER, "--adapter", "--to", "peft"]);
+    std::fs::create_dir(place.path().join("copied")).expect("a directory");
+    let model = place.path().join(ADAPTER).join("model");
+    for entry in std::fs::read_dir(model).expect("a model").map(|entry| entry.expect("an entry")) {
+        let to = place.path().join("copied").join(entry.file_name());
+        std::fs::copy(entry.path(), to).expect("a copy");
+    }
+    place.write("p.jsonl", "{\"prompt\": \"Hi?\"}\n");
+    place.write(
+        "pairs.jsonl",
+        "{\"prompt\": \"Hi?\", \"chosen\": \"Ho!\", \"rejected\": \"No.\"}\n".repeat(4),
+    );
+    for adapter in ["peft", "copied"] {
+        let out = format!("{adapter}.jsonl");
+        let prompts = ["--prompts", "p.jsonl", "--max-new-tokens", "2", "--out", &out];
+        place.succeeds(&[&["generate", adapter, "--base", WHOLE], &prompts[..]].concat());
+        for (stage, keys) in [
+            ("dpo", "data = [{ path = \"pairs.jsonl\" }]\npairs_per_step = 2\n"),
+            ("sft", "data = [{ path = \"chats.jsonl\" }]\ntokens_per_step = 64\n"),
+        ] {
+            let recipe = format!(
+                "name = \"{stage}-{adapter}\"\n[{stage}]\nstart = \"{WHOLE}\"\n\
+                 lora = {{ adapter = \"{adapter}\" }}\n{keys}chat_template = \"plain\"\n\
+                 sequence_length = 32\nmax_steps = 1\noptimizer = {{ lr = 1e-3 }}\n"
+            );
+            place.write("next.toml", recipe);
+            place.succeeds(&["run", "next.toml"]);
+        }
+    }
+}
+
 #[test]
 fn a_conversation_on_stdin_is_answered_line_by_line() {
     let place = tuned();
