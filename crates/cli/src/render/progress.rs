@@ -417,3 +417,28 @@ fn as_json(stage: &str, event: &Event) -> Option<Value> {
     }
     Some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{EvalRow, validated};
+
+    fn shown(eval_loss: Option<f64>, extra: &[(&str, f64)]) -> String {
+        let extra = extra.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        validated(&EvalRow { step: 3, eval_loss, n_targets: 7, extra })
+    }
+
+    #[test]
+    fn an_evaluation_shows_what_its_stage_is_about() {
+        let bits = [("bits_per_byte", 1.25), ("perplexity", 9.0)];
+        assert_eq!(shown(Some(2.5), &bits), "val loss 2.5000 (1.250 bits/byte)");
+        assert_eq!(shown(Some(0.5), &[("accuracy", 0.75)]), "val loss 0.5000 (accuracy 75.0 %)");
+        // The loss of a policy is its negated reward.
+        let group = [("reward", 0.149), ("ended", 0.056)];
+        assert_eq!(shown(Some(-0.149), &group), "reward 0.149  5.6 % of the answers ended");
+        assert_eq!(
+            shown(Some(-1.0), &[("score", 1.0), ("kl", 2.0)]),
+            "score 1.000  KL 2.00 nats/answer"
+        );
+        assert_eq!(shown(None, &[]), "");
+    }
+}
