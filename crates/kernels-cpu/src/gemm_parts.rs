@@ -8,8 +8,7 @@ use std::marker::PhantomData;
 use crate::matrix::{Matrix, MatrixMut, Write};
 use crate::team;
 
-/// Columns of the output that `gemm` computes together with AVX-512; a multiple of what it does with other instructions
-/// would differ from it in speed alone.
+/// Columns of the output that `gemm` computes together with AVX-512. Other widths would give the same values.
 const PANEL: usize = 64;
 /// `gemm` computes 6 or 4 rows of the output together.
 const ROWS: usize = 12;

@@ -1,4 +1,4 @@
-//! What an AdamW update reads: its settings, the moments of a parameter, and the factors that all elements share.
+//! Settings of an AdamW update, the moments of a parameter, and the factors that all elements share.
 
 use burn::tensor::Tensor;
 use kernels_cpu::AdamwCoefficients;

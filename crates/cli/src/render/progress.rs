@@ -247,7 +247,7 @@ impl RunProgress {
     }
 }
 
-/// What an evaluation measured on the validation data: the value that the stage is about, with one more that explains it.
+/// The result on the validation data: the main number of the stage, and a second one where there is one.
 fn validated(row: &EvalRow) -> String {
     let of = |name: &str| row.extra.get(name);
     let percent = |share: &f64| format!("{:.1} %", 100.0 * share);

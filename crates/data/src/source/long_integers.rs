@@ -15,9 +15,13 @@ pub(super) struct Exact {
     pub(super) keys: Vec<String>,
 }
 
-/// `rounded` as it would be if its long integers were written in quotes. `bytes` is the text that it was parsed from.
-pub(super) fn exact(rounded: Value, bytes: &[u8]) -> Result<Exact, JsonError> {
-    let Some(quoted) = quoted(bytes) else {
+/// A value as it would be if its long integers were written in quotes. It was parsed from `bytes` by [`strict_json`], which
+/// also says whether it may have one: few have, so the text of few is read again.
+pub(super) fn exact(
+    (rounded, may_be_rounded): (Value, bool),
+    bytes: &[u8],
+) -> Result<Exact, JsonError> {
+    let Some(quoted) = may_be_rounded.then(|| quoted(bytes)).flatten() else {
         return Ok(Exact { value: rounded, keys: Vec::new() });
     };
     let (value, _) = strict_json(&quoted)?;
@@ -96,7 +100,7 @@ mod tests {
     fn exact_of(text: &str) -> (Value, Vec<String>) {
         let (rounded, is_large) = strict_json(text.as_bytes()).unwrap();
         assert!(is_large, "{text}");
-        let Exact { value, keys } = exact(rounded, text.as_bytes()).unwrap();
+        let Exact { value, keys } = exact((rounded, is_large), text.as_bytes()).unwrap();
         (value, keys)
     }
 

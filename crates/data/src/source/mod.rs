@@ -43,11 +43,7 @@ pub fn exact_json(bytes: &[u8]) -> std::result::Result<Value, JsonError> {
 pub(crate) fn parse_exactly(
     bytes: &[u8],
 ) -> std::result::Result<(Value, Option<String>), JsonError> {
-    let (value, may_be_rounded) = fsio::strict_json(bytes)?;
-    if !may_be_rounded {
-        return Ok((value, None));
-    }
-    let Exact { value, keys } = exact(value, bytes)?;
+    let Exact { value, keys } = exact(fsio::strict_json(bytes)?, bytes)?;
     Ok((value, keys.into_iter().next()))
 }
 

@@ -39,14 +39,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, JsonError> {
     }
 }
 
-fn parsed(
-    (value, may_be_rounded): (Value, bool),
-    bytes: &[u8],
-    n_not_finite: u64,
-) -> Result<Parsed, JsonError> {
-    // Numbers of this size are rare, so the text is read again for few rows.
-    let Exact { value, keys } =
-        if may_be_rounded { exact(value, bytes)? } else { Exact { value, keys: Vec::new() } };
+fn parsed(found: (Value, bool), bytes: &[u8], n_not_finite: u64) -> Result<Parsed, JsonError> {
+    let Exact { value, keys } = exact(found, bytes)?;
     Ok(Parsed { value, n_not_finite, with_long_integers: keys })
 }
 
