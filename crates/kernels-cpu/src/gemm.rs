@@ -48,7 +48,7 @@ pub(crate) fn weight_gemm(
         WeightMatrix::F32(b) => scaled_gemm(out, a, b, write, scale, precision),
         WeightMatrix::Bf16(b) => {
             let parallel = a.rows * b.columns * a.columns > ALONE;
-            if precision == Precision::Bf16 && bf16::is_supported() {
+            if precision == Precision::Bf16 {
                 bf16::multiply(out, a, b, write, scale, parallel);
                 return;
             }

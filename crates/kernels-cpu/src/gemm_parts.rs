@@ -1,10 +1,13 @@
 //! A product in f32 in parts, each computed by the crate `gemm` on one thread.
 //!
+//! Columns that must be rounded or widened first are copied by the part that multiplies them, so that they stay in its cache.
+//!
 //! Borders follow from the shape alone, and every value is summed in the order of the undivided product, so results depend
 //! neither on borders nor on the number of threads.
 
 use std::marker::PhantomData;
 
+use crate::bf16::{self, Value};
 use crate::matrix::{Matrix, MatrixMut, Write};
 use crate::team;
 
@@ -34,12 +37,17 @@ fn ranges(n: usize, n_parts: usize, unit: usize) -> impl Iterator<Item = (usize,
     (0..n_parts).map(move |part| (border(part), border(part + 1)))
 }
 
+/// Whether all parts multiply all rows of a, or nearly all, and each its own columns of b.
+pub(crate) fn divides_columns(a: Matrix) -> bool {
+    a.column_stride == 1
+}
+
 /// The parts of a product. `gemm` copies the columns of a part of b into another order, and the rows of a part of a if they
 /// are strided; so b is divided first, or a if that is strided.
-fn parts(product: &Product<'_>) -> Vec<Part> {
+fn parts<T: Value>(product: &Product<'_, T>) -> Vec<Part> {
     let (rows, columns) = (product.a.rows, product.b.columns);
     let n_panels = (columns / PANEL).max(1);
-    let (row_parts, column_parts) = if product.a.column_stride == 1 {
+    let (row_parts, column_parts) = if divides_columns(product.a) {
         let row_parts = PARTS.div_ceil(n_panels).min(rows / SHARED_COLUMNS_ROWS).max(1);
         (row_parts, n_panels)
     } else {
@@ -54,11 +62,13 @@ fn parts(product: &Product<'_>) -> Vec<Part> {
 }
 
 /// A product whose output several threads write to, each in its own parts.
-pub(crate) struct Product<'a> {
+pub(crate) struct Product<'a, T = f32> {
     out: *mut f32,
     row_stride: usize,
     a: Matrix<'a>,
-    b: Matrix<'a>,
+    b: Matrix<'a, T>,
+    /// Whether the values of b are copied and rounded before they are multiplied.
+    copies_b: bool,
     write: Write,
     scale: f32,
     borrowed: PhantomData<&'a mut [f32]>,
@@ -66,7 +76,7 @@ pub(crate) struct Product<'a> {
 
 #[allow(unsafe_code)]
 // SAFETY: the pointer is to a buffer that the product borrows mutably; parts do not overlap.
-unsafe impl Sync for Product<'_> {}
+unsafe impl<T: Sync> Sync for Product<'_, T> {}
 
 impl<'a> Product<'a> {
     /// # Panics
@@ -78,9 +88,36 @@ impl<'a> Product<'a> {
         write: Write,
         scale: f32,
     ) -> Self {
+        Self::of(out, a, b, write, scale, false)
+    }
+}
+
+impl<'a, T: Value> Product<'a, T> {
+    /// The product with the values of b rounded to bf16.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub(crate) fn with_rounded(
+        out: MatrixMut<'a>,
+        a: Matrix<'a>,
+        b: Matrix<'a, T>,
+        write: Write,
+        scale: f32,
+    ) -> Self {
+        Self::of(out, a, b, write, scale, true)
+    }
+
+    fn of(
+        out: MatrixMut<'a>,
+        a: Matrix<'a>,
+        b: Matrix<'a, T>,
+        write: Write,
+        scale: f32,
+        copies_b: bool,
+    ) -> Self {
         out.assert_product(a, b);
         let (row_stride, out) = (out.row_stride, out.values.as_mut_ptr());
-        Self { out, row_stride, a, b, write, scale, borrowed: PhantomData }
+        Self { out, row_stride, a, b, copies_b, write, scale, borrowed: PhantomData }
     }
 
     /// Computes the output, on all threads or on this one.
@@ -95,7 +132,18 @@ impl<'a> Product<'a> {
     }
 
     fn multiply_part(&self, part: Part) {
-        let (Part { rows, columns }, Self { a, b, .. }) = (part, self);
+        let columns = self.b.columns_from(part.columns.0, part.columns.1);
+        match T::as_f32(columns.values) {
+            Some(values) if !self.copies_b => {
+                self.multiply_columns(part, columns.with_values(values));
+            }
+            _ => bf16::with_rounded_copy(columns, |columns| self.multiply_columns(part, columns)),
+        }
+    }
+
+    /// The part of the product with these columns of b.
+    fn multiply_columns(&self, part: Part, b: Matrix) {
+        let (Part { rows, columns }, Self { a, .. }) = (part, self);
         let at = |row: usize, column: usize, strides: (usize, usize)| {
             row * strides.0 + column * strides.1
         };
@@ -115,7 +163,7 @@ impl<'a> Product<'a> {
                 a.values.as_ptr().wrapping_add(at(rows.0, 0, (a.row_stride, 0))),
                 a.column_stride as isize,
                 a.row_stride as isize,
-                b.values.as_ptr().wrapping_add(at(0, columns.0, (0, b.column_stride))),
+                b.values.as_ptr(),
                 b.column_stride as isize,
                 b.row_stride as isize,
                 1.0,

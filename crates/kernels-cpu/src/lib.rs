@@ -49,7 +49,7 @@ pub use attention::{
 pub use autodiff::{
     CpuTensor, InputGradients, Op, donate_grad_buffer, reclaim_grad_buffer, record,
 };
-pub use bf16::is_supported as has_bf16_products;
+pub use bf16::{Bf16Products, bf16_products, set_bf16_products};
 pub use cross_entropy::{SummedLoss, cross_entropy};
 pub use embedding::embedding;
 pub use fused_linear::{CpuAdapter, CpuLinearInput, CpuLinearMap, WeightLayout, fused_linear};

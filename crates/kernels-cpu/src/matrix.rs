@@ -8,6 +8,8 @@ pub(crate) struct Matrix<'a, T = f32> {
     pub(crate) columns: usize,
     pub(crate) row_stride: usize,
     pub(crate) column_stride: usize,
+    /// Whether bf16 represents each value, so that rounding to it changes nothing.
+    pub(crate) is_rounded: bool,
 }
 
 // The portable build does not use the parts for instructions that are selected at run time.
@@ -19,7 +21,7 @@ impl<'a, T: Copy> Matrix<'a, T> {
     /// If there are not `rows * columns` values.
     pub(crate) fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "a matrix of {rows} rows");
-        Self { values, rows, columns, row_stride: columns, column_stride: 1 }
+        Self { values, rows, columns, row_stride: columns, column_stride: 1, is_rounded: false }
     }
 
     /// Rows that start `row_stride` values apart.
@@ -28,7 +30,7 @@ impl<'a, T: Copy> Matrix<'a, T> {
     /// If the last row ends after the slice, or rows overlap.
     pub(crate) fn strided(values: &'a [T], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert_rows(values.len(), rows, columns, row_stride);
-        Self { values, rows, columns, row_stride, column_stride: 1 }
+        Self { values, rows, columns, row_stride, column_stride: 1, is_rounded: false }
     }
 
     /// The whole slice.
@@ -56,7 +58,23 @@ impl<'a, T: Copy> Matrix<'a, T> {
             columns: self.columns,
             row_stride: self.row_stride,
             column_stride: self.column_stride,
+            is_rounded: false,
         }
+    }
+
+    /// The columns from one to before another.
+    ///
+    /// # Panics
+    /// If there are no such columns.
+    pub(crate) fn columns_from(self, from: usize, to: usize) -> Self {
+        assert!(from <= to && to <= self.columns, "columns {from} to {to} of {}", self.columns);
+        let start = (from * self.column_stride).min(self.values.len());
+        Self { values: &self.values[start..], columns: to - from, ..self }
+    }
+
+    /// Says that bf16 represents each value, if so.
+    pub(crate) fn with_rounded(self, is_rounded: bool) -> Self {
+        Self { is_rounded, ..self }
     }
 
     /// The transpose.

@@ -5,6 +5,7 @@
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use crate::bf16;
 use crate::buffer::{filled, rows_per_task};
 use crate::flex;
 use crate::gemm::{scaled_gemm, weight_gemm};
@@ -20,6 +21,8 @@ const CHUNK_BYTES: usize = 96 << 20;
 pub(crate) struct VocabChunks<'a> {
     /// Gathered rows `[n, d]`.
     hidden: std::borrow::Cow<'a, [f32]>,
+    /// Whether the hidden states were rounded to bf16.
+    is_rounded: bool,
     weight: StoredWeight<'a>,
     /// Indices of those rows, and their targets.
     pub(crate) target_rows: &'a TargetRows,
@@ -109,7 +112,9 @@ impl<'a> VocabChunks<'a> {
             })
             .into()
         };
-        Self { hidden, weight, target_rows, d, v, scale, precision }
+        let is_rounded = bf16::multiplies_copies(precision);
+        let hidden = if is_rounded { bf16::rounded(hidden) } else { hidden };
+        Self { hidden, is_rounded, weight, target_rows, d, v, scale, precision }
     }
 
     fn weight(&self) -> WeightMatrix<'_> {
@@ -117,7 +122,8 @@ impl<'a> VocabChunks<'a> {
     }
 
     fn hidden(&self, start: usize, m: usize) -> Matrix<'_> {
-        Matrix::new(&self.hidden[start * self.d..(start + m) * self.d], m, self.d)
+        let rows = &self.hidden[start * self.d..(start + m) * self.d];
+        Matrix::new(rows, m, self.d).with_rounded(self.is_rounded)
     }
 
     /// Calls `visit` with the first row's index and the logits of each chunk of rows.
@@ -135,17 +141,20 @@ impl<'a> VocabChunks<'a> {
         }
     }
 
-    /// Gradients of hidden states and weight from a chunk's gradient of logits. An empty buffer means that a
+    /// Gradients of hidden states and weight from a chunk's gradient of logits, which may be rounded. An empty buffer means that a
     /// gradient is not needed. The first chunk overwrites the weight's gradient, the others add to it.
     pub(crate) fn backward(
         &self,
         start: usize,
-        d_logits: &[f32],
+        d_logits: &mut [f32],
         d_hidden: &mut [f32],
         d_weight: &mut [f32],
     ) {
         let m = d_logits.len() / self.v;
-        let d_logits = Matrix::new(d_logits, m, self.v);
+        if self.is_rounded {
+            bf16::round_on_all_threads(d_logits);
+        }
+        let d_logits = Matrix::new(d_logits, m, self.v).with_rounded(self.is_rounded);
         if !d_hidden.is_empty() {
             let out = &mut d_hidden[start * self.d..(start + m) * self.d];
             let out = MatrixMut::new(out, m, self.d);

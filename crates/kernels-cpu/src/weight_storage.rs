@@ -64,7 +64,8 @@ pub(crate) fn widened(values: &[bf16]) -> Vec<f32> {
     })
 }
 
-fn widen(out: &mut [f32], values: &[bf16]) {
+/// The values in f32; both slices have one length.
+pub(crate) fn widen(out: &mut [f32], values: &[bf16]) {
     for (out, value) in out.iter_mut().zip(values) {
         *out = f32::from_bits(u32::from(value.to_bits()) << 16);
     }

@@ -87,7 +87,10 @@ pub use packed::{
     pack, packed_linear, unpack,
 };
 pub use param::update_param;
-pub use precision::{Precision, is_fast_on_cpu, precision, set_precision, with_precision};
+pub use precision::{
+    Bf16Products, Precision, bf16_products, is_fast_on_cpu, precision, set_bf16_products,
+    set_precision, with_precision,
+};
 pub use recompute::{recompute, recomputes_on};
 pub use rope::rope;
 pub use threads::{n_threads, on_pool, set_threads, start_threads};

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-pub use kernels_cpu::Precision;
+pub use kernels_cpu::{Bf16Products, Precision, bf16_products, set_bf16_products};
 
 static PRECISION: AtomicU8 = AtomicU8::new(0);
 
@@ -34,5 +34,5 @@ pub fn with_precision<R>(precision: Precision, run: impl FnOnce() -> R) -> R {
 
 /// Whether this machine's processor multiplies faster in that precision than in f32.
 pub fn is_fast_on_cpu(precision: Precision) -> bool {
-    precision == Precision::Bf16 && kernels_cpu::has_bf16_products()
+    precision == Precision::Bf16 && bf16_products() == Bf16Products::Pairs
 }

@@ -12,8 +12,8 @@ pub enum Precision {
     F32,
     /// f32 rounded to a mantissa of ten bits by the tensor cores; on CUDA only.
     Tf32,
-    /// bf16, with a mantissa of eight bits. Products take about half the time on processors that
-    /// support it.
+    /// bf16, with a mantissa of eight bits. Products take less time on some processors, about half of it on
+    /// AMD's Zen 5, and about as long on others, such as Intel's without AMX.
     Bf16,
 }
 

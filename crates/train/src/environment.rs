@@ -23,6 +23,9 @@ pub struct Environment {
     /// The kernels of the environment variable `TEMPER_KERNELS`; empty in checkpoints of older versions.
     #[serde(default)]
     pub kernels: String,
+    /// How products in bf16 are computed; empty in another precision and in checkpoints of older versions.
+    #[serde(default)]
+    pub bf16_products: String,
     /// Number of threads. Results do not depend on it.
     pub threads: usize,
 }
@@ -37,6 +40,7 @@ impl Environment {
             cpu_features: cpu_features(),
             caches: caches(),
             kernels: kernels::kernel_setting().to_owned(),
+            bf16_products: bf16_products(),
             threads: kernels::n_threads(),
         }
     }
@@ -54,10 +58,23 @@ impl Environment {
         compare("architecture", &self.arch, &other.arch);
         compare("instruction sets", &self.cpu_features.join(" "), &other.cpu_features.join(" "));
         compare("caches", &self.caches.join(" "), &other.caches.join(" "));
-        if !self.kernels.is_empty() && !other.kernels.is_empty() {
-            compare("kernels", &self.kernels, &other.kernels);
+        for (what, recorded, now) in [
+            ("kernels", &self.kernels, &other.kernels),
+            ("products in bf16", &self.bf16_products, &other.bf16_products),
+        ] {
+            if !recorded.is_empty() && !now.is_empty() {
+                compare(what, recorded, now);
+            }
         }
         out
+    }
+}
+
+fn bf16_products() -> String {
+    if kernels::precision() == kernels::Precision::Bf16 {
+        kernels::bf16_products().name().to_owned()
+    } else {
+        String::new()
     }
 }
 

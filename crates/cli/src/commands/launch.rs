@@ -21,12 +21,18 @@ pub(super) struct Launch {
 pub(super) const FILE: &str = "launch.json";
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Records the arguments of a run and its date.
-pub(super) fn write(run_dir: &Path, args: &RecipeArgs, clock: Option<Clock>) -> Result<()> {
+/// Records the arguments of a run, its date and, if it computes in bf16 on the CPU, how.
+pub(super) fn write(
+    run_dir: &Path,
+    args: &RecipeArgs,
+    clock: Option<Clock>,
+    bf16_products: Option<kernels::Bf16Products>,
+) -> Result<()> {
     let launch = serde_json::json!({
         "recipe": args.recipe, "data_dir": args.data_dir,
         "set": args.set, "limit": args.limit, "stage": args.stage,
         "date": clock.map(Clock::date),
+        "bf16_products": bf16_products.map(kernels::Bf16Products::name),
     });
     fsio::write_atomic(run_dir.join(FILE), format!("{launch:#}\n"))?;
     Ok(())
@@ -56,13 +62,25 @@ pub(super) fn read(run_dir: &Path) -> Result<Launch> {
 
 /// The date that a run's templates read: that on which the run was started, or today's for a new run.
 pub(super) fn clock_of(run_dir: &Path) -> Result<Clock> {
-    let text = match fsio::read_text_capped(run_dir.join(FILE), MAX_BYTES) {
-        Ok(text) => text,
-        Err(error) if error.is_not_found() => return Ok(Clock::today()),
-        Err(error) => return Err(error.into()),
-    };
-    // A damaged file is reported by `resume`; the arguments of `run` replace it.
-    let value: Value = serde_json::from_str(&text).unwrap_or_default();
-    let date = value.get("date").and_then(Value::as_str);
+    let recorded = recorded(run_dir)?.unwrap_or_default();
+    let date = recorded.get("date").and_then(Value::as_str);
     Ok(date.and_then(Clock::on).unwrap_or_else(Clock::today))
+}
+
+/// How a run that was started before computes products in bf16: older versions used pairs and recorded nothing.
+pub(super) fn bf16_products_of(run_dir: &Path) -> Result<Option<kernels::Bf16Products>> {
+    let Some(recorded) = recorded(run_dir)? else { return Ok(None) };
+    let name = recorded.get("bf16_products").and_then(Value::as_str);
+    let name = name.unwrap_or(kernels::Bf16Products::Pairs.name());
+    Ok(kernels::Bf16Products::ALL.into_iter().find(|products| products.name() == name))
+}
+
+/// What the file of a run that was started before says.
+fn recorded(run_dir: &Path) -> Result<Option<Value>> {
+    match fsio::read_text_capped(run_dir.join(FILE), MAX_BYTES) {
+        // A damaged file is reported by `resume`; the arguments of `run` replace it.
+        Ok(text) => Ok(Some(serde_json::from_str(&text).unwrap_or_default())),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

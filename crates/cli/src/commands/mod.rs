@@ -257,7 +257,7 @@ pub(crate) fn precision_note(plan: &::plan::Plan) -> Option<&'static str> {
         && plan.precision == Precision::Bf16
         && !kernels::is_fast_on_cpu(kernels::Precision::Bf16);
     is_slow.then_some(
-        "precision: this processor has no bf16 instructions; f32 is faster and more accurate",
+        "precision: this processor multiplies bf16 no faster than f32, which is more accurate",
     )
 }
 

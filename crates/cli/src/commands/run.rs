@@ -77,12 +77,25 @@ pub(super) fn train_stages<'a>(
         progress.event(&train::Event::Warning { message });
     }
     check_starts(plan)?;
-    launch::write(&plan.paths.run_dir, args, plan.clock)?;
+    let bf16_products = bf16_products_of(plan)?;
+    launch::write(&plan.paths.run_dir, args, plan.clock, bf16_products)?;
     progress.attach(Live::start(live_settings(plan, &run_dir, log, &stop)?));
     let mut record = RunRecord::start(plan, &run_dir)?;
     let trained = train_unfinished(plan, &run_dir, &devices, &stop, &mut progress, &mut record);
     record.end(trained.as_ref().err());
     trained
+}
+
+/// How the run computes products in bf16 on the CPU: as it began, or for a new run the faster way, once measured.
+fn bf16_products_of(plan: &Plan) -> Result<Option<kernels::Bf16Products>> {
+    if plan.device != "cpu" || kernels::precision() != kernels::Precision::Bf16 {
+        return Ok(None);
+    }
+    if let Some(products) = launch::bf16_products_of(&plan.paths.run_dir)? {
+        // Another processor may lack them. The checkpoint's environment then differs, and the run warns of it.
+        kernels::set_bf16_products(products);
+    }
+    Ok(Some(kernels::bf16_products()))
 }
 
 /// Trains the unfinished stages in a run directory that is ready.

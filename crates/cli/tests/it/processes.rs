@@ -164,6 +164,46 @@ fn the_date_of_a_run_is_fixed_when_it_starts() {
     assert!(launch.contains("\"2001-02-03\""), "{launch}");
 }
 
+/// A run goes on with the products in bf16 that it began with, whichever are faster now.
+#[test]
+fn a_run_keeps_its_products_in_bf16() {
+    let place = place();
+    let recipe = tiny_recipe("{ path = \"text.txt\" }", "save_every_steps = 1\n");
+    place.write("t.toml", format!("precision = \"bf16\"\n{recipe}"));
+    let run = |args: &[&str]| {
+        let outcome = place.temper(args);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    };
+    let weights = |name: &str| {
+        let path = format!("runs/{name}/pretrain/model/model.safetensors");
+        fsio::sha256_file(place.path().join(path)).expect("weights")
+    };
+    let launch = |name: &str| -> serde_json::Value {
+        let path = place.path().join(format!("runs/{name}/launch.json"));
+        serde_json::from_str(&std::fs::read_to_string(path).expect("one")).expect("JSON")
+    };
+    run(&["run", "t.toml", "--name", "measured"]);
+    let measured = launch("measured");
+    let names = kernels::Bf16Products::ALL.map(kernels::Bf16Products::name);
+    let used = measured["bf16_products"].as_str().expect("a name");
+    assert!(names.contains(&used), "{used}");
+    for products in kernels::Bf16Products::ALL.into_iter().filter(|found| found.is_supported()) {
+        let (name, mut begun) = (products.name(), measured.clone());
+        begun["bf16_products"] = name.into();
+        place.write(&format!("runs/{name}/launch.json"), begun.to_string());
+        run(&["run", "t.toml", "--name", name]);
+        assert_eq!(launch(name)["bf16_products"], name);
+        assert_eq!(weights(name) == weights("measured"), name == used, "{name}, measured {used}");
+        let stage = place.path().join(format!("runs/{name}/pretrain"));
+        let whole = weights(name);
+        fsio::remove_dir_all(stage.join("model")).expect("removed");
+        fsio::remove_file(stage.join("finished.json")).expect("removed");
+        fsio::remove_dir_all(stage.join("checkpoints/step-000003")).expect("removed");
+        run(&["resume", name]);
+        assert_eq!(weights(name), whole, "{name}");
+    }
+}
+
 /// A recipe of many short steps.
 fn long_recipe(place: &Place) {
     let recipe = tiny_recipe("{ path = \"text.txt\" }", "log_every_steps = 1\n");

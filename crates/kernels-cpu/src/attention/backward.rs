@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::forward::{BLOCK, Block, CHUNK, Problem, blocks, cap_scores, chunks};
 use super::heads::{HeadView, Strides, store};
+use crate::bf16;
 use crate::buffer::{Shared, scratch};
 use crate::gemm::gemm_alone;
 use crate::matrix::{Matrix, MatrixMut, Write};
@@ -57,6 +58,9 @@ fn one_head(
         sums.fill(0.0);
         let (d_keys, d_values) = sums.split_at_mut(s * k);
         problem.load_keys(keys, row, group);
+        if bf16::multiplies_copies(problem.precision) {
+            bf16::round_in_place(keys);
+        }
         for block in blocks(t) {
             let rows = problem.r() * block.n;
             let (queries, rest) = tiles.split_at_mut(rows * k);
@@ -116,6 +120,10 @@ impl Tile<'_> {
             d_out.copy_from_slice(forward.d_out.row(row, position, head));
             self.means[idx] = dot(d_out, forward.out.row(row, position, head));
         }
+        if bf16::multiplies_copies(problem.precision) {
+            bf16::round_in_place(self.queries);
+            bf16::round_in_place(self.d_out);
+        }
         self.d_queries.fill(0.0);
     }
 
@@ -131,12 +139,13 @@ impl Tile<'_> {
         let Problem { t, h, k, visible, soft_cap, precision, .. } = *problem;
         let r = problem.r();
         let rows = r * block.n;
-        let queries = Matrix::new(self.queries, rows, k);
-        let d_out = Matrix::new(self.d_out, rows, k);
+        let is_rounded = bf16::multiplies_copies(precision);
+        let queries = Matrix::new(self.queries, rows, k).with_rounded(is_rounded);
+        let d_out = Matrix::new(self.d_out, rows, k).with_rounded(is_rounded);
         for (from, n) in chunks(visible.span(row, block.start..block.start + block.n)) {
             let (probs, d_probs) = (&mut self.probs[..rows * n], &mut self.d_probs[..rows * n]);
             let of = from * k..(from + n) * k;
-            let keys = Matrix::new(&keys[of.clone()], n, k);
+            let keys = Matrix::new(&keys[of.clone()], n, k).with_rounded(is_rounded);
             let values = problem.value.matrix(row, from, n, group);
             gemm_alone(
                 MatrixMut::new(probs, rows, n),
@@ -176,8 +185,13 @@ impl Tile<'_> {
                         capped_score_gradients(probs, d_probs, log_sum, self.means[idx], cap);
                     }
                 }
+                if is_rounded {
+                    bf16::round_in_place(probs);
+                    bf16::round_in_place(d_probs);
+                }
             }
-            let (probs, d_scores) = (Matrix::new(probs, rows, n), Matrix::new(d_probs, rows, n));
+            let tile = |values| Matrix::new(values, rows, n).with_rounded(is_rounded);
+            let (probs, d_scores) = (tile(&*probs), tile(&*d_probs));
             let d_values = MatrixMut::new(&mut d_values[of.clone()], n, k);
             gemm_alone(d_values, probs.transposed(), d_out, Write::Add, precision);
             let d_queries = MatrixMut::new(self.d_queries, rows, k);

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::dots::dots;
 use super::heads::{HeadView, Rope, load};
 use super::visible::VisibleKeys;
+use crate::bf16;
 use crate::buffer::{Shared, scratch};
 use crate::gemm::gemm_alone;
 use crate::matrix::{Matrix, MatrixMut, Write};
@@ -137,6 +138,13 @@ fn many(
     scratch([s * k, rows * k, rows * k, rows * CHUNK, 2 * rows], |buffers| {
         let [keys, queries, sums, scores, state] = buffers;
         problem.load_keys(keys, row, group);
+        let is_rounded = bf16::multiplies_copies(precision);
+        let round = |values: &mut [f32]| {
+            if is_rounded {
+                bf16::round_in_place(values);
+            }
+        };
+        round(keys);
         for block in blocks {
             let rows = r * block.n;
             let (queries, sums) = (&mut queries[..rows * k], &mut sums[..rows * k]);
@@ -145,20 +153,23 @@ fn many(
             total.fill(0.0);
             sums.fill(0.0);
             problem.load_queries(queries, row, group, block);
+            round(queries);
             for (from, n) in chunks(visible.span(row, block.start..block.start + block.n)) {
                 let scores = &mut scores[..rows * n];
-                let keys = Matrix::new(&keys[from * k..(from + n) * k], n, k).transposed();
-                let queries = Matrix::new(queries, rows, k);
+                let keys =
+                    Matrix::new(&keys[from * k..(from + n) * k], n, k).with_rounded(is_rounded);
+                let queries = Matrix::new(queries, rows, k).with_rounded(is_rounded);
                 let out = MatrixMut::new(scores, rows, n);
-                gemm_alone(out, queries, keys, Write::Over, precision);
+                gemm_alone(out, queries, keys.transposed(), Write::Over, precision);
                 for (idx, scores) in scores.chunks_mut(n).enumerate() {
                     let position = block.start + idx % block.n;
                     let state = (&mut max[idx], &mut total[idx]);
                     let sum = &mut sums[idx * k..(idx + 1) * k];
                     weigh(problem, row, position, from, scores, state, sum);
+                    round(scores);
                 }
                 let values = problem.value.matrix(row, from, n, group);
-                let scores = Matrix::new(scores, rows, n);
+                let scores = Matrix::new(scores, rows, n).with_rounded(is_rounded);
                 let out = MatrixMut::new(sums, rows, k);
                 gemm_alone(out, scores, values, Write::Add, precision);
             }

@@ -7,9 +7,8 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::Value;
 use super::micro::{self, Tile};
-use super::pack::{self, COLUMNS, Line, PAIRS, ROWS, lines_of_columns, lines_of_rows};
+use super::pack::{self, COLUMNS, Line, PAIRS, Packed, ROWS, lines_of_columns, lines_of_rows};
 use crate::matrix::{Matrix, MatrixMut, Write};
 use crate::team::{self, AllThreads as _};
 
@@ -37,7 +36,7 @@ struct Division {
 }
 
 impl Division {
-    fn new<T: Value>(a: Matrix, b: Matrix<'_, T>) -> Self {
+    fn new<T: Packed>(a: Matrix, b: Matrix<'_, T>) -> Self {
         let (row_panels, column_panels) =
             (a.n_rows().div_ceil(ROWS), b.n_columns().div_ceil(COLUMNS));
         let rows_are_shared = a.n_rows() <= b.n_columns();
@@ -147,7 +146,7 @@ impl Out {
 }
 
 /// Like [`super::multiply`], on a processor with bf16 products.
-pub(super) fn multiply<T: Value>(
+pub(super) fn multiply<T: Packed>(
     mut out: MatrixMut,
     a: Matrix,
     b: Matrix<'_, T>,
@@ -190,7 +189,7 @@ enum Side<'a, T> {
     Columns(Matrix<'a, T>),
 }
 
-impl<'a, T: Value> Side<'a, T> {
+impl<'a, T: Packed> Side<'a, T> {
     /// The side whose panels all tasks share, or the other.
     fn of(division: &Division, shared: bool, a: Matrix<'a>, b: Matrix<'a, T>) -> Self {
         if division.rows_are_shared == shared { Self::Rows(a) } else { Self::Columns(b) }
@@ -208,7 +207,7 @@ impl<'a, T: Value> Side<'a, T> {
     }
 }
 
-fn pack_shared<T: Value>(
+fn pack_shared<T: Packed>(
     shared: &mut [Line],
     division: &Division,
     starts: &[usize],
@@ -227,7 +226,7 @@ fn pack_shared<T: Value>(
     }
 }
 
-fn multiply_task<T: Value>(
+fn multiply_task<T: Packed>(
     out: Out,
     division: &Division,
     (shared, starts): (&[Line], &[usize]),

@@ -1,61 +1,48 @@
 //! Matrix products of values rounded to bf16, summed in f32.
 //!
-//! Both sides are rounded while they are packed in the order of the instruction `vdpbf16ps`; nothing else is bf16.
-//! Processors without that instruction multiply the rounded values as f32: the same products in another order of sums, and
-//! no faster than f32.
+//! Both sides are rounded; nothing else is bf16. There are two ways to multiply ([`Bf16Products`]), with other last bits: the
+//! faster one is found by measuring it, once in a process.
 
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod blocks;
+mod choice;
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod micro;
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod pack;
 mod rounding;
 
+pub use choice::{Bf16Products, bf16_products, set_bf16_products};
 #[cfg(test)]
 pub(crate) use rounding::round;
+#[cfg(not(feature = "portable"))]
+pub(crate) use rounding::with_rounded_copy;
+pub(crate) use rounding::{round_in_place, round_on_all_threads, rounded_values as rounded};
 
 use crate::matrix::{Matrix, MatrixMut, Write};
+use crate::precision::Precision;
 
-/// Whether this processor multiplies bf16 faster than f32.
-pub fn is_supported() -> bool {
-    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
-    {
-        // Called for every product, so the processor is queried once.
-        static FOUND: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-        *FOUND.get_or_init(|| {
-            std::arch::is_x86_feature_detected!("avx512f")
-                && std::arch::is_x86_feature_detected!("avx512bw")
-                && std::arch::is_x86_feature_detected!("avx512vl")
-                && std::arch::is_x86_feature_detected!("avx512bf16")
-        })
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
-    {
-        false
-    }
+/// Element of a matrix: f32, which is rounded, or bf16.
+pub(crate) trait Value: Packed {
+    /// The values, if they are f32.
+    fn as_f32(values: &[Self]) -> Option<&[f32]>;
+
+    /// The values rounded to bf16, in f32; both slices have one length.
+    fn round_all(out: &mut [f32], values: &[Self]);
 }
 
-/// Element of a matrix: f32, which is rounded while it is packed, or bf16.
-pub(crate) trait Value: Copy + Send + Sync {
-    /// Rounded to bf16.
-    fn rounded(self) -> f32;
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+pub(crate) use pack::Packed;
 
-    /// `n` (at most 16) pairs of the values at `low` and those at `high`, or zeros without `high`.
-    ///
-    /// # Safety
-    /// The processor has AVX-512 F, BW and BF16; `n` values can be read at `low` and at `high`.
-    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
-    #[allow(unsafe_code)]
-    unsafe fn pairs(low: *const Self, high: Option<*const Self>, n: usize) -> pack::Pairs;
+/// Nothing is packed here.
+#[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
+pub(crate) trait Packed: Copy + Send + Sync {}
+#[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
+impl<T: Copy + Send + Sync> Packed for T {}
 
-    /// Pairs of neighbours among the first `n` (at most 32) values, then zeros.
-    ///
-    /// # Safety
-    /// As for [`Self::pairs`].
-    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
-    #[allow(unsafe_code)]
-    unsafe fn pairs_along(values: *const Self, n: usize) -> pack::Pairs;
+/// Whether products in that precision multiply rounded copies: then what several of them multiply is better rounded once.
+pub(crate) fn multiplies_copies(precision: Precision) -> bool {
+    precision == Precision::Bf16 && bf16_products() == Bf16Products::Rounded
 }
 
 /// `out = scale · a · b`, or added to it, with both sides rounded to bf16.
@@ -70,8 +57,22 @@ pub(crate) fn multiply<T: Value>(
     scale: f32,
     parallel: bool,
 ) {
+    multiply_by(bf16_products(), out, (a, b), write, scale, parallel);
+}
+
+/// # Panics
+/// If the shapes do not fit, or the processor lacks the instructions.
+fn multiply_by<T: Value>(
+    #[cfg_attr(feature = "portable", expect(unused_variables))] products: Bf16Products,
+    out: MatrixMut,
+    (a, b): (Matrix, Matrix<'_, T>),
+    write: Write,
+    scale: f32,
+    parallel: bool,
+) {
     #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
-    if is_supported() {
+    if products == Bf16Products::Pairs {
+        assert!(products.is_supported(), "no {products:?} here");
         blocks::multiply(out, a, b, write, scale, parallel);
         return;
     }
@@ -82,7 +83,7 @@ pub(crate) fn multiply<T: Value>(
 #[cfg(test)]
 #[allow(clippy::print_stdout)]
 mod tests {
-    use super::{is_supported, multiply, round};
+    use super::{Bf16Products, multiply_by, round};
     use crate::gemm_f32::multiply_f32;
     use crate::matrix::{Matrix, MatrixMut, Write};
 
@@ -110,10 +111,22 @@ mod tests {
 
     #[test]
     fn products_of_any_shape_and_order_are_those_of_rounded_values() {
-        if !is_supported() {
-            println!("skipped: no bf16 products here");
-            return;
+        for products in every_one() {
+            check_shapes(products);
         }
+    }
+
+    /// The ways to multiply on this processor.
+    fn every_one() -> Vec<Bf16Products> {
+        let all = Bf16Products::ALL.into_iter();
+        let (found, missing): (Vec<_>, Vec<_>) = all.partition(|products| products.is_supported());
+        for products in missing {
+            println!("skipped: no {products:?} here");
+        }
+        found
+    }
+
+    fn check_shapes(products: Bf16Products) {
         for (m, n, k) in [
             (1, 1, 1),
             (3, 5, 2),
@@ -143,13 +156,14 @@ mod tests {
                 let write = if case & 4 > 0 { Write::Add } else { Write::Over };
                 let width = n + 3;
                 let (mut got, mut want) = (vec![0.25; m * width], vec![0.25; m * width]);
-                multiply(MatrixMut::strided(&mut got, m, n, width), a, b, write, 0.5, true);
+                let out = MatrixMut::strided(&mut got, m, n, width);
+                multiply_by(products, out, (a, b), write, 0.5, true);
                 let (a, b) = (a.with_values(&a_rounded), b.with_values(&b_rounded));
                 let out = MatrixMut::strided(&mut want, m, n, width);
                 multiply_f32(out, a, b, write, 0.5, false);
                 for (got, want) in got.iter().zip(&want) {
                     let near = (got - want).abs() < 1e-5 * (k as f32 + 1.0);
-                    assert!(near, "{m} {n} {k} {case}: {got} {want}");
+                    assert!(near, "{products:?} {m} {n} {k} {case}: {got} {want}");
                 }
             }
         }
@@ -159,10 +173,13 @@ mod tests {
     fn values_that_are_not_finite_stay_so() {
         let (a, b) = ([f32::NAN, 1.0], [1.0, f32::INFINITY]);
         for (row, want) in [(&a, f32::NAN), (&b, f32::INFINITY)] {
-            let mut out = [0.0];
-            let (x, ones) = (Matrix::new(row, 1, 2), Matrix::new(&[1.0, 1.0], 2, 1));
-            multiply(MatrixMut::new(&mut out, 1, 1), x, ones, Write::Over, 1.0, false);
-            assert!(out[0] == want || out[0].is_nan() && want.is_nan(), "{} {want}", out[0]);
+            for products in every_one() {
+                let mut out = [0.0];
+                let (x, ones) = (Matrix::new(row, 1, 2), Matrix::new(&[1.0, 1.0], 2, 1));
+                let over = MatrixMut::new(&mut out, 1, 1);
+                multiply_by(products, over, (x, ones), Write::Over, 1.0, false);
+                assert!(out[0] == want || out[0].is_nan() && want.is_nan(), "{} {want}", out[0]);
+            }
         }
     }
 }

@@ -12,8 +12,6 @@ use std::arch::x86_64::{
     _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
-use super::Value;
-use super::rounding::round;
 use crate::matrix::Matrix;
 
 /// Rows of a tile.
@@ -48,6 +46,23 @@ pub(super) fn lines_of_columns(pairs: usize) -> usize {
 /// The lowest `n` of sixteen lanes.
 pub(super) fn mask(n: usize) -> u16 {
     if n >= 16 { u16::MAX } else { (1 << n) - 1 }
+}
+
+/// Element of a matrix that can be packed: f32, which is rounded, or bf16.
+pub(crate) trait Packed: Copy + Send + Sync {
+    /// `n` (at most 16) pairs of the values at `low` and those at `high`, or zeros without `high`.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 F, BW and BF16; `n` values can be read at `low` and at `high`.
+    #[allow(unsafe_code)]
+    unsafe fn pairs(low: *const Self, high: Option<*const Self>, n: usize) -> Pairs;
+
+    /// Pairs of neighbours among the first `n` (at most 32) values, then zeros.
+    ///
+    /// # Safety
+    /// As for [`Self::pairs`].
+    #[allow(unsafe_code)]
+    unsafe fn pairs_along(values: *const Self, n: usize) -> Pairs;
 }
 
 /// Packs rows `first..` of `a`, `pairs` pairs of the inner index from `start` on.
@@ -92,7 +107,7 @@ pub(super) unsafe fn rows(panel: &mut [Line], a: Matrix, first: usize, start: us
 /// The processor has AVX-512 F, BW and BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 #[allow(unsafe_code)]
-pub(super) unsafe fn columns<T: Value>(
+pub(super) unsafe fn columns<T: Packed>(
     panel: &mut [Line],
     b: Matrix<'_, T>,
     first: usize,
@@ -131,11 +146,7 @@ pub(super) unsafe fn columns<T: Value>(
     }
 }
 
-impl Value for f32 {
-    fn rounded(self) -> f32 {
-        round(self)
-    }
-
+impl Packed for f32 {
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     #[allow(unsafe_code)]
     #[inline]
@@ -159,11 +170,7 @@ impl Value for f32 {
     }
 }
 
-impl Value for half::bf16 {
-    fn rounded(self) -> f32 {
-        self.to_f32()
-    }
-
+impl Packed for half::bf16 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     #[allow(unsafe_code)]
     #[inline]

@@ -1,17 +1,64 @@
-//! Products in bf16 on processors without bf16 arithmetic: not faster, but the precision is that of the recipe.
+//! Products in bf16 on processors that are not faster in bf16: products in f32 of rounded copies.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+
+use rayon::prelude::*;
 
 use super::Value;
+use crate::buffer::{TASK, filled, rows_per_task};
 use crate::gemm_f32::multiply_f32;
+#[cfg(not(feature = "portable"))]
+use crate::gemm_parts;
 use crate::matrix::{Matrix, MatrixMut, Write};
+use crate::simd::multiversion;
+use crate::team::AllThreads as _;
 
 /// The nearest bf16 to a value, ties to even.
+#[inline(always)]
+#[allow(clippy::inline_always)]
 pub(crate) fn round(value: f32) -> f32 {
-    if value.is_nan() {
-        return value;
-    }
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
-    f32::from_bits(rounded)
+    // The sum would make an infinity or a zero of a NaN.
+    f32::from_bits(if value.is_nan() { bits } else { rounded })
+}
+
+multiversion! {
+    /// Rounds the values.
+    fn round_all(out: &mut [f32], values: &[f32]) {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = round(*value);
+        }
+    }
+}
+
+multiversion! {
+    /// Rounds the values in place.
+    fn round_in_place(values: &mut [f32]) {
+        for value in values.iter_mut() {
+            *value = round(*value);
+        }
+    }
+}
+
+/// The values rounded, in place if they are owned, on all threads.
+pub(crate) fn rounded_values(values: Cow<'_, [f32]>) -> Cow<'_, [f32]> {
+    match values {
+        Cow::Owned(mut values) => {
+            round_on_all_threads(&mut values);
+            Cow::Owned(values)
+        }
+        Cow::Borrowed(values) => Cow::Owned(filled(values.len(), |out| {
+            let tasks = out.par_chunks_mut(TASK).zip(values.par_chunks(TASK));
+            tasks.on_all_threads(|(out, values)| round_all(out, values));
+        })),
+    }
+}
+
+/// Rounds the values in place, on all threads.
+pub(crate) fn round_on_all_threads(values: &mut [f32]) {
+    values.par_chunks_mut(TASK).on_all_threads(round_in_place);
 }
 
 /// Like [`super::multiply`], by f32 products of rounded values.
@@ -23,25 +70,101 @@ pub(super) fn multiply<T: Value>(
     scale: f32,
     parallel: bool,
 ) {
-    let (a_values, b_values) = (rounded(a), rounded(b));
-    let (a, b) = (a.with_values(&a_values), b.with_values(&b_values));
+    let a_copy;
+    let a = if a.is_rounded {
+        a
+    } else {
+        a_copy = copy_of(a, parallel);
+        contiguous(&a_copy, a)
+    };
+    #[cfg(not(feature = "portable"))]
+    if !b.is_rounded && gemm_parts::divides_columns(a) {
+        gemm_parts::Product::with_rounded(out, a, b, write, scale).multiply(parallel);
+        return;
+    }
+    let b_copy;
+    let b = match T::as_f32(b.values) {
+        Some(values) if b.is_rounded => b.with_values(values),
+        _ => {
+            b_copy = copy_of(b, parallel);
+            contiguous(&b_copy, b)
+        }
+    };
     multiply_f32(out, a, b, write, scale, parallel);
 }
 
-#[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
+thread_local! {
+    static KEPT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `run` with a rounded copy, in memory that the thread keeps for the next one.
+#[cfg(not(feature = "portable"))]
+pub(crate) fn with_rounded_copy<T: Value>(x: Matrix<'_, T>, run: impl FnOnce(Matrix)) {
+    // A nested call finds no buffer here and allocates its own.
+    let mut kept = KEPT.take();
+    let n = x.rows * x.columns;
+    if kept.len() < n {
+        kept.resize(n, 0.0);
+    }
+    copy_lines(&mut kept[..n], x, 0);
+    run(contiguous(&kept[..n], x));
+    KEPT.set(kept);
+}
+
+/// The rounded values, line after line.
+fn copy_of<T: Value>(x: Matrix<'_, T>, parallel: bool) -> Vec<f32> {
+    filled(x.rows * x.columns, |out| {
+        if parallel { copy_on_all_threads(out, x) } else { copy_lines(out, x, 0) }
+    })
+}
+
+/// The number of lines of contiguous values, rows or columns; their length, and the distance of their starts.
+fn lines<T: Copy>(x: Matrix<'_, T>) -> (usize, usize, usize) {
+    if x.column_stride == 1 {
+        (x.rows, x.columns, x.row_stride)
+    } else {
+        (x.columns, x.rows, x.column_stride)
+    }
+}
+
+/// The matrix of the values of [`copy_lines`].
+fn contiguous<'a, T: Copy>(values: &'a [f32], x: Matrix<'_, T>) -> Matrix<'a> {
+    let (n, length, _) = lines(x);
+    let copy = Matrix::new(values, n, length);
+    if x.column_stride == 1 { copy } else { copy.transposed() }
+}
+
+fn copy_on_all_threads<T: Value>(out: &mut [f32], x: Matrix<'_, T>) {
+    let (_, length, _) = lines(x);
+    let per_task = rows_per_task(length);
+    let tasks = out.par_chunks_mut((per_task * length).max(1)).enumerate();
+    tasks.on_all_threads(|(task, out)| copy_lines(out, x, task * per_task));
+}
+
+/// Writes the rounded values, line after line, from one on.
+fn copy_lines<T: Value>(out: &mut [f32], x: Matrix<'_, T>, first: usize) {
+    let (_, length, distance) = lines(x);
+    for (line, out) in out.chunks_mut(length.max(1)).enumerate() {
+        T::round_all(out, &x.values[(first + line) * distance..][..length]);
+    }
+}
+
 impl Value for f32 {
-    fn rounded(self) -> f32 {
-        round(self)
+    fn as_f32(values: &[Self]) -> Option<&[f32]> {
+        Some(values)
+    }
+
+    fn round_all(out: &mut [f32], values: &[Self]) {
+        round_all(out, values);
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
 impl Value for half::bf16 {
-    fn rounded(self) -> f32 {
-        self.to_f32()
+    fn as_f32(_: &[Self]) -> Option<&[f32]> {
+        None
     }
-}
 
-fn rounded<T: Value>(x: Matrix<'_, T>) -> Vec<f32> {
-    x.values().iter().map(|value| value.rounded()).collect()
+    fn round_all(out: &mut [f32], values: &[Self]) {
+        crate::weight_storage::widen(out, values);
+    }
 }

@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 use self::input::{InputState, prepare};
 use crate::autodiff::{CpuTensor, InputGradients, Op, record};
+use crate::bf16;
 use crate::buffer::{self, filled, rows_per_task};
 use crate::flex;
 use crate::gemm::{gemm, scaled_gemm, weight_gemm};
@@ -159,8 +160,12 @@ pub fn fused_linear(
     assert!(states.iter().all(|map| map.d_in == d_in), "maps of one input width");
     let residual_idx = residual.as_ref().map(|_| inputs.len());
 
+    // Products of few rows, in decoding, take the values as they are.
+    let is_rounded =
+        bf16::multiplies_copies(precision) && !states.iter().any(|map| map.is_skinny(n));
     let x = input.values();
-    let x = Matrix::new(&x, n, d_in);
+    let x = if is_rounded { bf16::rounded(x) } else { x };
+    let x = Matrix::new(&x, n, d_in).with_rounded(is_rounded);
     let out = filled(n * width, |out| {
         let write = fill_before(out, residual.as_ref(), &biases, &states, width);
         for map in &mut states {
@@ -377,10 +382,6 @@ impl Op for FusedLinear {
     fn backward(self, d_out: FlexTensor, inputs: &mut InputGradients<'_>) {
         let Self { input, maps, n, d_in, width, residual_idx } = self;
         let values = flex::values(&d_out);
-        let d_out_of = |map: &MapState| {
-            let from = map.start.min(values.len());
-            Matrix::strided(&values[from..], n, map.d_out, width)
-        };
         for map in &maps {
             if let Some(idx) = map.bias_idx.filter(|idx| inputs.needs(*idx)) {
                 let sums = column_sums(&values, width, map.start, map.d_out);
@@ -388,8 +389,16 @@ impl Op for FusedLinear {
             }
         }
         let needs_input = (0..input.n_inputs()).any(|idx| inputs.needs(idx));
-        let x = maps.iter().any(MapState::needs_x).then(|| input.values());
-        let x = x.as_deref().map(|x| Matrix::new(x, n, d_in));
+        let is_rounded = maps.iter().any(|map| bf16::multiplies_copies(map.precision));
+        let prepared = |x| if is_rounded { bf16::rounded(x) } else { x };
+        let x = maps.iter().any(MapState::needs_x).then(|| prepared(input.values()));
+        let x = x.as_deref().map(|x| Matrix::new(x, n, d_in).with_rounded(is_rounded));
+        let multiplied = prepared(values);
+        let d_out_of = |map: &MapState| {
+            let from = map.start.min(multiplied.len());
+            let values = &multiplied[from..];
+            Matrix::strided(values, n, map.d_out, width).with_rounded(is_rounded)
+        };
         let mut write = Write::Over;
         let mut backward = |mut d_input: Option<&mut [f32]>, inputs: &mut InputGradients<'_>| {
             for map in &maps {
@@ -408,7 +417,7 @@ impl Op for FusedLinear {
         } else {
             backward(None, inputs);
         }
-        drop(values);
+        drop(multiplied);
         if let Some(idx) = residual_idx {
             inputs.add(idx, d_out);
         }

@@ -18,6 +18,7 @@ use crate::team::AllThreads as _;
 use half::bf16;
 use rayon::prelude::*;
 
+use crate::bf16::{Bf16Products, bf16_products};
 use crate::buffer::{Shared, scratch};
 use crate::precision::Precision;
 use crate::weight_storage::StoredWeight;
@@ -76,8 +77,8 @@ pub(crate) fn add_product(
     n: usize,
     precision: Precision,
 ) {
-    // Processors without the instruction multiply unrounded values: more exact, and as fast.
-    let rounds = precision == Precision::Bf16 && crate::bf16::is_supported();
+    // Where the instruction for pairs is missing or slow, unrounded values are multiplied: more exact, and as fast.
+    let rounds = precision == Precision::Bf16 && bf16_products() == Bf16Products::Pairs;
     assert!(is_supported() && (1..=MAX_ROWS).contains(&n), "{n} rows");
     let d_in = x.len() / n;
     let d_out = weight.len() / d_in.max(1);
@@ -176,7 +177,7 @@ loops!(
     widened: bf16
 );
 
-/// Both sides are rounded to bf16, and pairs of columns are multiplied; only where [`crate::bf16::is_supported`].
+/// Both sides are rounded to bf16, and pairs of columns are multiplied; only with [`Bf16Products::Pairs`].
 fn pairs() -> Loops<bf16, bf16> {
     #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
     {

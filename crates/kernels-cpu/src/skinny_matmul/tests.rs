@@ -50,7 +50,7 @@ fn check([n, d_in, d_out]: [usize; 3], in_bf16: bool, precision: Precision) {
 /// The kinds of weights and precisions that this processor multiplies.
 fn kinds() -> Vec<(bool, Precision)> {
     let mut kinds = vec![(false, Precision::F32), (true, Precision::F32)];
-    if crate::bf16::is_supported() {
+    if crate::bf16::bf16_products() == crate::bf16::Bf16Products::Pairs {
         kinds.push((true, Precision::Bf16));
     }
     kinds

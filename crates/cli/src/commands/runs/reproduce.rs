@@ -77,6 +77,9 @@ fn train_again(
         allow_commands: args.allow_commands,
     };
     let threads = threads.or(loaded.recipe.threads);
+    if let Some(products) = launch::bf16_products_of(path)? {
+        kernels::set_bf16_products(products);
+    }
     let plan = plan_on_day(&loaded, &recipe, launch::clock_of(path)?, log, threads)?;
     train_stages(&plan, &recipe, log)?;
     Ok(())
