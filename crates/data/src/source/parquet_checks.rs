@@ -142,6 +142,8 @@ pub(super) struct Pages {
     pub(super) n_values: u64,
     /// The largest mean size of a data page's values, in bytes.
     pub(super) mean_value: u64,
+    /// Whether a page is a dictionary, wherever the footer says that it is.
+    pub(super) has_dictionary: bool,
     /// Whether a page's texts begin with parts of the texts before them.
     pub(super) with_prefixes: bool,
 }
@@ -200,6 +202,7 @@ impl Pages {
         let n_bytes = page.decompressed_bytes;
         self.largest = self.largest.max(n_bytes);
         self.n_bytes = self.n_bytes.saturating_add(n_bytes);
+        self.has_dictionary |= page.is_dictionary;
         if page.is_data && page.n_values > 0 {
             self.n_values = self.n_values.saturating_add(page.n_values);
             self.mean_value = self.mean_value.max(n_bytes.div_ceil(page.n_values));
@@ -210,6 +213,7 @@ impl Pages {
 
 struct PageHeader {
     is_data: bool,
+    is_dictionary: bool,
     n_values: u64,
     encoding: i64,
     header_bytes: u64,
@@ -223,11 +227,11 @@ fn page_header(path: &Path, input: &Input, at: u64, end: u64) -> Result<PageHead
         let length = ((end - at) as usize).min(window);
         let bytes = read_at(path, input, at, length)?;
         let (mut compressed, mut decompressed, mut n_values) = (-1_i64, -1_i64, 0_i64);
-        let (mut is_data, mut encoding) = (false, 0);
+        let (mut is_data, mut is_dictionary, mut encoding) = (false, false, 0);
         let walked = walk_struct(&bytes, &mut |ids, value| {
             match ids {
                 // A dictionary page is of type 2, an index page of type 1.
-                [1] => is_data = !matches!(value, 1 | 2),
+                [1] => (is_data, is_dictionary) = (!matches!(value, 1 | 2), value == 2),
                 [2] => decompressed = value,
                 [3] => compressed = value,
                 // num_values of a data page, a dictionary page, a data page of version 2.
@@ -267,6 +271,7 @@ fn page_header(path: &Path, input: &Input, at: u64, end: u64) -> Result<PageHead
         }
         return Ok(PageHeader {
             is_data,
+            is_dictionary,
             n_values,
             encoding,
             header_bytes,

@@ -94,11 +94,12 @@ fn largest_row(input: &Input, column: &ColumnChunkMetaData, pages: &Pages) -> Pa
         if pages.with_prefixes {
             n_bytes = pages.largest;
         }
-        if is_text
-            && column.dictionary_page_offset().is_some()
-            && let Some(Page::DictionaryPage { buf, .. }) = reader.get_next_page()?
-        {
-            n_bytes = n_bytes.max(lengths(&buf).into_iter().max().map_or(0, u64::from));
+        if is_text && pages.has_dictionary {
+            let longest = match reader.get_next_page()? {
+                Some(Page::DictionaryPage { buf, .. }) => lengths(&buf).into_iter().max(),
+                Some(Page::DataPage { .. } | Page::DataPageV2 { .. }) | None => None,
+            };
+            n_bytes = n_bytes.max(longest.map_or(pages.largest, u64::from));
         }
         return Ok(RowSize { n_values: 1, n_bytes });
     }
@@ -212,37 +213,48 @@ impl ListRows {
         let mean = page.n_bytes.div_ceil(u64::from(page.n_values).max(1));
         // Bytes of every value, nulls included, and those of each value that is not null.
         let (each, mut texts) = self.text_lengths(page, mean);
+        let mut left = u64::from(page.n_values);
         let (Some(repetitions), Some(definitions)) = (page.repetitions, page.definitions) else {
             // Without levels, all values may be of one row.
-            self.current.n_values += u64::from(page.n_values);
-            let n_bytes = texts.take(page.n_values as usize).fold(0, u64::saturating_add);
-            self.add_bytes(n_bytes.saturating_add(each.saturating_mul(u64::from(page.n_values))));
+            let texts = texts.into_iter().flatten().take(page.n_values as usize);
+            self.add(left, each.saturating_mul(left), texts.fold(0, u64::saturating_add));
             return;
         };
         let mut repetitions = Runs::new(repetitions, self.rep_width);
         let mut definitions = Runs::new(definitions, Runs::width_of(self.max_def));
         let max_def = u32::from(self.max_def.unsigned_abs());
-        for _ in 0..page.n_values {
-            if repetitions.next() == Some(0) {
-                self.end_row();
+        let mut text_bytes = |n_values: u64| {
+            let Some(texts) = &mut texts else { return 0 };
+            let present = definitions.by_ref().take(n_values as usize);
+            let present = present.filter(|level| *level == max_def);
+            present.map(|_| texts.next().unwrap_or(0)).fold(0, u64::saturating_add)
+        };
+        while left > 0 {
+            // Values without levels are of the same row.
+            let (level, n) = repetitions.next_run().unwrap_or((1, left));
+            let n = n.min(left);
+            left -= n;
+            if level > 0 {
+                self.add(n, each.saturating_mul(n), text_bytes(n));
+                continue;
             }
-            self.current.n_values += 1;
-            self.add_bytes(each);
-            if definitions.next() == Some(max_def) {
-                self.add_bytes(texts.next().unwrap_or(0));
+            for _ in 0..n {
+                self.end_row();
+                self.add(1, each, text_bytes(1));
             }
         }
     }
 
-    /// Bytes that each value of a page takes, and those of its texts, of which `mean` is the mean length in the page.
+    /// Bytes that each value of a page takes, and those of each of its texts if these differ. `mean` is the mean length in the
+    /// page.
     #[expect(deprecated, reason = "`BIT_PACKED` is one of the encodings")]
     fn text_lengths<'a>(
         &self,
         page: &Parts<'a>,
         mean: u64,
-    ) -> (u64, Box<dyn Iterator<Item = u64> + 'a>) {
+    ) -> (u64, Option<Box<dyn Iterator<Item = u64> + 'a>>) {
         if !self.is_text {
-            return (self.fixed, Box::new(std::iter::empty()));
+            return (self.fixed, None);
         }
         match page.encoding {
             Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY => {
@@ -250,11 +262,11 @@ impl ListRows {
                 let dictionary = Arc::clone(&self.dictionary);
                 let length = move |key| dictionary.get(key as usize).copied().unwrap_or(0);
                 let keys = Runs::new(keys, u32::from(*width));
-                (0, Box::new(keys.map(move |key| u64::from(length(key)))))
+                (0, Some(Box::new(keys.map(move |key| u64::from(length(key))))))
             }
             Encoding::DELTA_BYTE_ARRAY => {
                 let damaged = std::iter::repeat(page.n_bytes);
-                (mean, Box::new(Deltas::new(page.values).chain(damaged)))
+                (mean, Some(Box::new(Deltas::new(page.values).chain(damaged))))
             }
             Encoding::PLAIN
             | Encoding::RLE
@@ -262,12 +274,14 @@ impl ListRows {
             | Encoding::DELTA_BINARY_PACKED
             | Encoding::DELTA_LENGTH_BYTE_ARRAY
             | Encoding::BYTE_STREAM_SPLIT
-            | Encoding::ALP => (mean, Box::new(std::iter::empty())),
+            | Encoding::ALP => (mean, None),
         }
     }
 
-    fn add_bytes(&mut self, n_bytes: u64) {
-        self.current.n_bytes = self.current.n_bytes.saturating_add(n_bytes);
+    fn add(&mut self, n_values: u64, n_bytes: u64, text_bytes: u64) {
+        let RowSize { n_values: values, n_bytes: bytes } = &mut self.current;
+        *values += n_values;
+        *bytes = bytes.saturating_add(n_bytes).saturating_add(text_bytes);
     }
 }
 

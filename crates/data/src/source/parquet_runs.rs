@@ -33,6 +33,14 @@ impl<'a> Runs<'a> {
         u16::BITS - largest.unsigned_abs().leading_zeros()
     }
 
+    /// The next value, and the number of times that it follows at least.
+    pub(super) fn next_run(&mut self) -> Option<(u32, u64)> {
+        let value = self.next()?;
+        let repeated = matches!(self.run, Run::Repeated(_));
+        let n_more = if repeated { std::mem::take(&mut self.left) } else { 0 };
+        Some((value, 1 + n_more))
+    }
+
     fn start_run(&mut self) -> Option<()> {
         let header = varint(&mut self.rest)? & u64::from(u32::MAX);
         let n_bytes = if header & 1 == 1 {
@@ -146,7 +154,10 @@ impl Iterator for Deltas<'_> {
 /// The `width` bits from bit `at`.
 fn packed(bytes: &[u8], at: usize, width: u32) -> Option<u32> {
     let rest = bytes.get(at / 8..).filter(|rest| !rest.is_empty() || width == 0)?;
-    let word = rest.iter().take(5).rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
+    let word = match rest.first_chunk::<8>() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => rest.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte)),
+    };
     Some(((word >> (at % 8)) & ((1_u64 << width) - 1)) as u32)
 }
 
@@ -187,6 +198,8 @@ mod tests {
         // Cut off: the values that are there, and no panic.
         assert_eq!(Runs::new(&packed[..2], 3).take(2).collect::<Vec<_>>(), [0, 1]);
         assert_eq!(Runs::new(&[0x80], 3).next(), None);
+        let mut runs = Runs::new(&repeated, 11);
+        assert_eq!([(); 3].map(|()| runs.next_run()), [Some((1337, 5)), Some((1, 2)), None]);
         // Without bits, every value is 0.
         assert_eq!(Runs::new(&[6], 0).collect::<Vec<_>>(), [0, 0, 0]);
         assert_eq!([0, 1, 2, 3, 4].map(Runs::width_of), [0, 1, 2, 2, 3]);
