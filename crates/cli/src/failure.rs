@@ -47,7 +47,7 @@ impl Failure {
         Self { code: WRONG_INPUT, message, hint, is_input: false }
     }
 
-    /// The same failure as one of the run: exit code 1. A damaged or changed input stays one.
+    /// The same failure as one of the run: exit code 1. An input that is damaged, changed or of another version stays one.
     pub(crate) fn during_run(mut self) -> Self {
         if !self.is_input {
             self.code = RUN_FAILED;
@@ -125,7 +125,10 @@ impl Failure {
     /// A failure of the machine, such as one to write, has the exit code of a failed run, wherever it happens.
     pub(crate) fn from_error(error: &(dyn Error + 'static), hint: Option<String>) -> Self {
         let code = if is_of_machine(error) { RUN_FAILED } else { WRONG_INPUT };
-        let is_input = causes(error).into_iter().any(<dyn Error>::is::<fsio::Damage>);
+        let of_files = |cause: &(dyn Error + 'static)| {
+            cause.is::<fsio::Damage>() || cause.is::<fsio::OtherFormat>()
+        };
+        let is_input = causes(error).into_iter().any(of_files);
         let hint = hint.or_else(|| lacks_files(error).then(|| fsio::OPEN_FILES_HINT.to_owned()));
         Self { code, message: error.to_string(), hint, is_input }
     }

@@ -2,6 +2,8 @@
 
 /// One row of any format, in bytes: a JSON line, a CSV record, an element of a JSON array.
 pub const ROW_BYTES: usize = fsio::limits::JSONL_LINE_BYTES;
+/// A row that is too long is read to its end and skipped, up to this size in bytes.
+pub const SKIPPED_ROW_BYTES: usize = 256 << 20;
 /// Texts of a chat, a pair or a prompt, in bytes, unless `max_row_bytes` is set. They are tokenized as a whole, which takes
 /// three hundred times their memory; documents are read in pieces.
 pub const TEXT_BYTES: usize = 1 << 20;
@@ -34,12 +36,23 @@ pub const PARQUET_PAGE_VALUES: u64 = 32 << 20;
 pub const SCHEMA_DEPTH: usize = 32;
 /// Columns of a CSV header, and of a parquet or Arrow schema, nested ones included.
 pub const SCHEMA_FIELDS: usize = 10_000;
-/// One decoded batch of a parquet file, in bytes, if every value were as large as its page.
-pub const PARQUET_BATCH_BYTES: u64 = 512 << 20;
+/// Values of one row of a parquet file: those of its lists, in all columns that are read. Token ids and two lists beside
+/// them of 700,000 tokens fit.
+pub const PARQUET_ROW_VALUES: u64 = 2 << 20;
+/// Texts of one row of a parquet file, in bytes, if it repeats the texts of a dictionary.
+pub const PARQUET_ROW_BYTES: u64 = 2 * CELL_BYTES as u64;
+/// One decoded batch of rows of a parquet file, in bytes, unless a single row takes more.
+pub const PARQUET_BATCH_BYTES: u64 = 64 << 20;
+/// One row of a parquet or Arrow file in memory, in bytes.
+pub const COLUMNAR_ROW_MEMORY: u64 = 192 << 20;
 /// The metadata of one Arrow message, in bytes.
 pub const ARROW_METADATA_BYTES: u64 = 16 << 20;
 /// One Arrow record batch, compressed or decompressed, in bytes.
 pub const ARROW_BATCH_BYTES: u64 = 1 << 30;
+/// Decompressed bytes for each byte of a compressed Arrow record batch of more than [`FREE_UNPACKED_BYTES`].
+pub const ARROW_BATCH_RATIO: u64 = 32;
+/// Compressed dictionaries of one Arrow file after decompression, in bytes. All are kept.
+pub const ARROW_DICTIONARY_BYTES: u64 = 256 << 20;
 /// Files that one source may expand to.
 pub const SOURCE_FILES: usize = 100_000;
 /// Depth of directories that are searched for data files.
@@ -51,7 +64,7 @@ pub const MESSAGES: usize = 10_000;
 /// Number of chats in one message tree.
 pub const TREE_PATHS: usize = 100_000;
 
-/// Bytes that a file of `length` bytes may expand to: decompressed, or as the texts of its rows.
+/// Bytes that a file of `length` bytes may expand to: decompressed, or as the values of its rows.
 pub(crate) fn unpacked_bytes(length: u64) -> u64 {
     length.saturating_mul(UNPACKED_RATIO).max(FREE_UNPACKED_BYTES)
 }

@@ -85,17 +85,13 @@ pub enum Error {
         damage: Damage,
     },
     /// A directory with a MANIFEST of another format than this version's.
-    #[error(
-        "{dir}: MANIFEST has the format `{found}`, and this version reads `{known}`{}",
-        if found > known { ": made by a newer Temper" } else { "" }
-    )]
+    #[error("{dir}: MANIFEST {version}")]
     OtherFormat {
         /// The directory.
         dir: PathBuf,
-        /// Its format.
-        found: u64,
-        /// The format of this version.
-        known: u64,
+        /// Its format and this version's.
+        #[source]
+        version: OtherFormat,
     },
     /// Another process holds a lock.
     #[error("{path}: locked by another process{}", pid.map(|p| format!(": `{p}`")).unwrap_or_default())]
@@ -167,6 +163,19 @@ impl std::error::Error for NoThread {}
 
 /// Operations that change nothing; all others write.
 const READING: [&str; 5] = ["read", "read the length of", "list", "map", "hash"];
+
+/// The format of a MANIFEST and the one that this version reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "has the format `{found}`, and this version reads `{known}`{}",
+    if found > known { ": made by a newer Temper" } else { "" }
+)]
+pub struct OtherFormat {
+    /// The format of the directory.
+    pub found: u64,
+    /// The format of this version.
+    pub known: u64,
+}
 
 /// Damage to a file of a checksummed directory.
 #[derive(Clone, Debug, PartialEq, Eq)]

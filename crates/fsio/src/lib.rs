@@ -48,7 +48,7 @@ pub use dirs::{
     create_dir_all, is_stale_tmp, remove_dir_all, remove_empty_dir, remove_file, rename,
 };
 pub use disk_space::free_space;
-pub use error::{Damage, Error, IoFailure, NoThread, OPEN_FILES_HINT, Result};
+pub use error::{Damage, Error, IoFailure, NoThread, OPEN_FILES_HINT, OtherFormat, Result};
 pub use hash::{Sha256, for_each_piece, sha256_file, sha256_hex};
 pub use json_shape::{JsonShape, json_shape};
 pub use lock::{DirLock, Lock, LockHolder};

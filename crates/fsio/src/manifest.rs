@@ -12,7 +12,7 @@ use crate::hash::sha256_hex;
 use crate::hash_memo::hash_and_remember;
 use crate::names::basename_only;
 use crate::read::read_bytes_capped;
-use crate::{Damage, Error, Result, limits};
+use crate::{Damage, Error, OtherFormat, Result, limits};
 
 /// Name of the file.
 pub const MANIFEST: &str = "MANIFEST";
@@ -71,7 +71,8 @@ impl Manifest {
         let known = u64::from(MANIFEST_FORMAT);
         match value.get("format").and_then(serde_json::Value::as_u64) {
             Some(found) if found != known => {
-                Err(Error::OtherFormat { dir: dir.to_owned(), found, known })
+                let version = OtherFormat { found, known };
+                Err(Error::OtherFormat { dir: dir.to_owned(), version })
             }
             Some(_) | None => serde_json::from_value(value).map_err(unreadable),
         }

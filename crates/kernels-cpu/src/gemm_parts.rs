@@ -7,8 +7,8 @@
 
 use std::marker::PhantomData;
 
-use crate::bf16::{self, Value};
 use crate::matrix::{Matrix, MatrixMut, Write};
+use crate::rounding::{Rounded, with_rounded_copy};
 use crate::team;
 
 /// Columns of the output that `gemm` computes together with AVX-512. Other widths would give the same values.
@@ -44,7 +44,7 @@ pub(crate) fn divides_columns(a: Matrix) -> bool {
 
 /// The parts of a product. `gemm` copies the columns of a part of b into another order, and the rows of a part of a if they
 /// are strided; so b is divided first, or a if that is strided.
-fn parts<T: Value>(product: &Product<'_, T>) -> Vec<Part> {
+fn parts<T: Rounded>(product: &Product<'_, T>) -> Vec<Part> {
     let (rows, columns) = (product.a.rows, product.b.columns);
     let n_panels = (columns / PANEL).max(1);
     let (row_parts, column_parts) = if divides_columns(product.a) {
@@ -92,7 +92,7 @@ impl<'a> Product<'a> {
     }
 }
 
-impl<'a, T: Value> Product<'a, T> {
+impl<'a, T: Rounded> Product<'a, T> {
     /// The product with the values of b rounded to bf16.
     ///
     /// # Panics
@@ -137,7 +137,7 @@ impl<'a, T: Value> Product<'a, T> {
             Some(values) if !self.copies_b => {
                 self.multiply_columns(part, columns.with_values(values));
             }
-            _ => bf16::with_rounded_copy(columns, |columns| self.multiply_columns(part, columns)),
+            _ => with_rounded_copy(columns, |columns| self.multiply_columns(part, columns)),
         }
     }
 

@@ -31,6 +31,7 @@ mod precision;
 mod recompute;
 mod rope;
 mod rotation;
+mod rounding;
 mod sampling_weights;
 mod shared;
 mod simd;

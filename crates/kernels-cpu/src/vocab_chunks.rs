@@ -5,12 +5,13 @@
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::bf16;
+use crate::bf16::multiplies_copies;
 use crate::buffer::{filled, rows_per_task};
 use crate::flex;
 use crate::gemm::{scaled_gemm, weight_gemm};
 use crate::matrix::{Matrix, MatrixMut, WeightMatrix, Write};
 use crate::precision::Precision;
+use crate::rounding::{round_on_all_threads, rounded_values};
 use crate::team::AllThreads as _;
 use crate::weight_storage::StoredWeight;
 
@@ -112,8 +113,8 @@ impl<'a> VocabChunks<'a> {
             })
             .into()
         };
-        let is_rounded = bf16::multiplies_copies(precision);
-        let hidden = if is_rounded { bf16::rounded(hidden) } else { hidden };
+        let is_rounded = multiplies_copies(precision);
+        let hidden = if is_rounded { rounded_values(hidden) } else { hidden };
         Self { hidden, is_rounded, weight, target_rows, d, v, scale, precision }
     }
 
@@ -152,7 +153,7 @@ impl<'a> VocabChunks<'a> {
     ) {
         let m = d_logits.len() / self.v;
         if self.is_rounded {
-            bf16::round_on_all_threads(d_logits);
+            round_on_all_threads(d_logits);
         }
         let d_logits = Matrix::new(d_logits, m, self.v).with_rounded(self.is_rounded);
         if !d_hidden.is_empty() {

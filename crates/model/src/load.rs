@@ -98,6 +98,21 @@ pub fn load_scalar_model(dir: &Path, device: &Device) -> Result<ScalarModel> {
     files.verified(model)
 }
 
+/// Checks the names, shapes and dtypes of a directory's weights against its config.json. Reads no values.
+///
+/// Errors: config.json or a header cannot be read, or they are not of the same model.
+pub fn check_weights(dir: &Path) -> Result<()> {
+    let ModelInfo { config, architecture, .. } = ModelInfo::read(dir)?;
+    let (parameters, file_parameters) = match architecture {
+        Architecture::CausalLm => (config.parameters(), config.file_parameters()),
+        Architecture::SequenceClassifier => {
+            let parameters = config.sequence_classifier_parameters();
+            (parameters.clone(), parameters)
+        }
+    };
+    WeightFiles::open_unverified(dir, &config, &parameters, &file_parameters).map(drop)
+}
+
 /// The weight files of a directory, matched with a model's parameters before any data is read.
 pub struct WeightFiles {
     files: TensorDir,

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use recipe::{Loaded, Reward, RewardKind};
 use rewards::Rewards;
+use tokenizer::Tokenizer;
 
 use crate::error::AtKey;
-use crate::stage::{JudgePlan, RewardModelPlan, RewardsPlan};
+use crate::stage::{JudgePlan, RewardModelPlan, RewardsPlan, Start};
 use crate::stage_plan::StagePlan;
 use crate::starting_point::{StartingPoint, of_name};
 use crate::{Error, Paths, Request, Result};
@@ -59,6 +60,9 @@ pub(crate) fn plan_rewards(
             let path = format!("{stage}.{key}");
             let label = "it writes no text";
             return Err(Error::Recipe(loaded.spans.error(&path, message, label, Some(hint))));
+        }
+        if let Start::Directory(dir) = &point.start {
+            Tokenizer::from_dir_or_file(dir)?;
         }
         judges.push(JudgePlan {
             key: Cow::Owned(key),

@@ -90,11 +90,38 @@ pub(crate) fn check(root: &Value) -> Result<(), String> {
                 ("items" | "additionalItems" | "additionalProperties", schema) => {
                     left.push((at, schema));
                 }
+                ("const" | "enum", values) => {
+                    if let Some(number) = rounded(values) {
+                        return Err(format!(
+                            "`{at}` has an integer of more than 64 bits, which would be rounded to {number}"
+                        ));
+                    }
+                }
                 _ => {}
             }
         }
     }
     Ok(())
+}
+
+/// A number in a value that is, or may be, an integer of more than 64 bits, which the parser of JSON rounds.
+fn rounded(value: &Value) -> Option<f64> {
+    const LARGE: f64 = 9.2e18;
+    let mut left = vec![value];
+    while let Some(value) = left.pop() {
+        match value {
+            Value::Array(items) => left.extend(items),
+            Value::Object(fields) => left.extend(fields.values()),
+            Value::Number(number) if number.is_f64() => {
+                let number = number.as_f64().filter(|number| number.abs() >= LARGE);
+                if number.is_some() {
+                    return number;
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    None
 }
 
 /// The value that a reference leads to, found as the parser finds it (`lookup_resource` in llguidance's
@@ -186,5 +213,31 @@ mod tests {
             "const": {"maxlength": "a"},
         });
         assert_eq!(check(&schema), Ok(()));
+    }
+
+    /// The largest integers of 64 bits are exact, and beyond them the parser of JSON rounds.
+    #[test]
+    fn constants_that_would_be_rounded_are_refused() {
+        let checked = |schema: &str| check(&serde_json::from_str(schema).expect("JSON"));
+        for number in ["18446744073709551615", "-9223372036854775808", "0.5", "1e18"] {
+            assert_eq!(checked(&format!(r#"{{"const": {number}}}"#)), Ok(()), "{number}");
+        }
+        for number in ["18446744073709551616", "-9223372036854775809", "1e20"] {
+            for (schema, at) in [
+                (format!(r#"{{"const": {number}}}"#), "/const"),
+                (
+                    format!(r#"{{"properties": {{"a": {{"enum": [1, [{{"b": {number}}}]]}}}}}}"#),
+                    "/properties/a/enum",
+                ),
+            ] {
+                let reason = checked(&schema).expect_err("it is rounded");
+                assert!(
+                    reason.contains(&format!("`{at}` has an integer of more than 64")),
+                    "{reason}"
+                );
+            }
+        }
+        // Bounds are no constants.
+        assert_eq!(checked(r#"{"maximum": 18446744073709551616}"#), Ok(()));
     }
 }

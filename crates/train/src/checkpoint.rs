@@ -171,8 +171,9 @@ fn open_checkpoint(dir: &Path) -> std::result::Result<Checkpoint, Rejection> {
     let unknown = |file: &str, reason: String| {
         Rejection::Unknown(Error::State { path: dir.join(file), reason })
     };
-    let info: CheckpointInfo = serde_json::from_value(manifest.extra)
-        .map_err(|e| unknown(fsio::MANIFEST, e.to_string()))?;
+    let info: CheckpointInfo = serde_json::from_value(manifest.extra).map_err(|error| {
+        unknown(fsio::MANIFEST, format!("made by another version of Temper: {error}"))
+    })?;
     let text = read_capped(dir.join(STATE_FILE), limits::STATE_BYTES)?;
     let state: TrainState =
         serde_json::from_slice(&text).map_err(|e| unknown(STATE_FILE, e.to_string()))?;
@@ -186,7 +187,7 @@ fn open_checkpoint(dir: &Path) -> std::result::Result<Checkpoint, Rejection> {
 pub(crate) fn check_format(dir: &Path) -> Result<()> {
     let Ok(manifest) = fsio::read_manifest(dir) else { return Ok(()) };
     let format = manifest.extra.get("checkpoint_format").and_then(serde_json::Value::as_u64);
-    match format.and_then(|format| u32::try_from(format).ok()) {
+    match format.map(|format| u32::try_from(format).unwrap_or(u32::MAX)) {
         Some(found) if found != CHECKPOINT_FORMAT => {
             Err(Error::Format { path: dir.to_owned(), found, known: CHECKPOINT_FORMAT })
         }

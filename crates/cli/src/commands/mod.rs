@@ -40,6 +40,7 @@ pub(crate) mod tokenizer;
 pub(crate) mod verify;
 pub(crate) mod watch;
 
+use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -230,7 +231,30 @@ fn plan_on_day(
     };
     // Devices are checked before any data is read.
     replica_devices(&loaded.recipe.device, loaded.recipe.replicas)?;
-    Ok(::plan::plan(loaded, &request, &mut PlanProgress::new(log))?)
+    let plan = ::plan::plan(loaded, &request, &mut PlanProgress::new(log))?;
+    check_weights(&plan)?;
+    Ok(plan)
+}
+
+/// Refuses models from elsewhere whose weights are not those that their config.json describes. Values are read when a stage
+/// starts, and so are the models with a MANIFEST, whose hash is compared then.
+fn check_weights(plan: &::plan::Plan) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for stage in &plan.stages {
+        for (_, start) in stage.starts() {
+            let ::plan::Start::Directory(dir) = start else { continue };
+            let dir = match ::plan::recorded_base(dir) {
+                Ok(Some(base)) => base,
+                Ok(None) => dir.clone(),
+                // The recipe names the base of such an adapter, which is a start of its own.
+                Err(_) => continue,
+            };
+            if !fsio::is_present(dir.join(fsio::MANIFEST)) && seen.insert(dir.clone()) {
+                model::check_weights(&dir)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The device of each replica: the first GPUs, or the CPU for all of them.

@@ -297,6 +297,120 @@ fn a_judge_with_another_tokenizer_is_refused() {
     assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
 }
 
+/// What a newer version wrote is no failure of the run, wherever it is read.
+#[test]
+fn a_newer_format_is_an_input_that_cannot_be_read() {
+    let place = trained();
+    let dpo = place.path().join("runs/t/dpo");
+    fsio::remove_file(dpo.join("finished.json")).expect("finished");
+    fsio::remove_dir_all(dpo.join("model")).expect("a model");
+    fsio::remove_dir_all(dpo.join("checkpoints")).expect("checkpoints");
+    let manifest = dpo.join("reference/MANIFEST");
+    let text = std::fs::read_to_string(&manifest).expect("a MANIFEST");
+    let (json, _) = text.rsplit_once("sha256 ").expect("a hash");
+    let newer = json.replace("\"format\": 1", "\"format\": 99");
+    assert_ne!(newer, json);
+    let hash = fsio::sha256_hex(newer.as_bytes());
+    fsio::write_atomic(&manifest, format!("{newer}sha256 {hash}\n")).expect("written");
+    let error = place.error(&["resume", "t"]);
+    assert!(error.starts_with("exit 2\n") && error.contains("made by a newer Temper"), "{error}");
+    fsio::write_atomic(&manifest, text).expect("restored");
+    let resumed = place.temper(&["resume", "t"]);
+    assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+}
+
+/// `launch.json` says how to resume a run, and on which day.
+#[test]
+fn a_launch_of_a_newer_version_and_a_damaged_one_are_refused() {
+    let place = crate::support::trained();
+    let path = place.path().join("runs/tiny/launch.json");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    let launch: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(launch["format"], 1);
+    let refused = |content: &str, reason: &str| {
+        place.write("runs/tiny/launch.json", content);
+        for args in [&["resume", "tiny"][..], &["run", "tiny.toml"], &["plan", "tiny.toml"]] {
+            let error = place.error(args);
+            assert!(error.starts_with("exit 2\n") && error.contains(reason), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(&path).expect("a file"), content);
+    };
+    refused("{\"format\": 2, \"way\": []}", "made by a newer Temper: format `2`");
+    refused("{\"format\": \"b\"}", "made by another version of Temper");
+    refused("{", "continues the run, on the same day");
+    refused(&text.replace("\"date\": \"2", "\"date\": \"x"), "the file is damaged");
+    // As the hint says, and as older versions wrote it.
+    for content in ["{\"date\": \"2001-02-03\"}", "{\"recipe\": \"tiny.toml\"}"] {
+        place.write("runs/tiny/launch.json", content);
+        let run = place.temper(&["run", "tiny.toml", "--name", "tiny"]);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        let written = std::fs::read_to_string(&path).expect("a file");
+        assert_eq!(written.contains("2001-02-03"), content.contains("2001-02-03"), "{written}");
+    }
+    place.write("runs/tiny/launch.json", "{\"recipe\": \"tiny.toml\"}");
+    assert_eq!(place.temper(&["resume", "tiny"]).code, Some(0));
+}
+
+/// A plan opens every tokenizer, and compares every config.json with the weights beside it.
+#[test]
+fn models_that_do_not_fit_together_are_refused_before_a_run_starts() {
+    let place = crate::support::trained();
+    let export = place.temper(&["export", "runs/tiny/pretrain", "--to", "m"]);
+    assert_eq!(export.code, Some(0), "{}", export.stderr);
+    fsio::remove_file(place.path().join("m/MANIFEST")).expect("its MANIFEST");
+    let ending = "max_steps = 1\noptimizer = { lr = 1e-3 }\n";
+    place
+        .write("c.jsonl", "{\"prompt\": \"Hi\", \"completion\": \"Ho\"}\n".repeat(4))
+        .write(
+            "judge.toml",
+            format!(
+                "[grpo]\npolicy = {{ start = \"runs/tiny/pretrain\" }}\nprompts = [{{ path = \"c.jsonl\" }}]\n\
+                 rewards = [{{ kind = \"judge\", start = \"m\", template = \"{{completion}}\", chat = false, \
+                 max_new_tokens = 2 }}]\nchat_template = \"plain\"\nmax_prompt_tokens = 26\nmax_new_tokens = 4\n\
+                 prompts_per_step = 2\nnum_generations = 2\n{ending}"
+            ),
+        )
+        .write(
+            "start.toml",
+            format!(
+                "[pretrain]\nstart = \"m\"\ndata = [{{ path = \"text.txt\" }}]\nsequence_length = 32\n\
+                 tokens_per_step = 64\n{ending}"
+            ),
+        );
+    for recipe in ["judge.toml", "start.toml"] {
+        let plan = place.temper(&["plan", recipe, "--no-probe"]);
+        assert_eq!(plan.code, Some(0), "{}", plan.stderr);
+    }
+    let refused = |recipes: &[&str], file: &str, change: &dyn Fn(&str) -> String, reason: &str| {
+        let path = place.path().join(file);
+        let text = std::fs::read_to_string(&path).expect("a file");
+        let changed = change(&text);
+        assert_ne!(changed, text);
+        place.write(file, changed);
+        for recipe in recipes {
+            for args in [&["plan", *recipe, "--no-probe"][..], &["run", *recipe]] {
+                let error = place.error(args);
+                assert!(
+                    error.starts_with("exit 2\n") && error.contains(reason),
+                    "{args:?}: {error}"
+                );
+            }
+        }
+        place.write(file, text);
+    };
+    let cut = |text: &str| text.chars().take(text.len() / 2).collect();
+    refused(&["judge.toml"], "m/tokenizer.json", &cut, "m/tokenizer.json");
+    let larger = |text: &str| text.replace("\"vocab_size\": 300", "\"vocab_size\": 301");
+    refused(
+        &["judge.toml", "start.toml"],
+        "m/config.json",
+        &larger,
+        "has shape [300, 16], not [301, 16]",
+    );
+    let deeper = |text: &str| text.replace("\"num_hidden_layers\": 1", "\"num_hidden_layers\": 2");
+    refused(&["judge.toml", "start.toml"], "m/config.json", &deeper, "model.layers.1.");
+}
+
 #[test]
 fn a_finished_stage_without_its_model_is_not_skipped() {
     let place = trained();

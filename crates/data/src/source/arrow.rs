@@ -16,7 +16,7 @@ use ::arrow::ipc::{MessageHeader, root_as_message};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::location::{Location, shared_path};
-use crate::source::columns::{catch_panics, check_names, check_schema, row_values, wanted_columns};
+use crate::source::columns::{catch_panics, check_names, check_schema, row_of, wanted_columns};
 use crate::source::expansion::Expansion;
 use crate::source::open::{self, ByteReader};
 use crate::source::{BytesRead, Row};
@@ -31,6 +31,10 @@ pub(crate) struct ArrowRows {
     file: Arc<Path>,
     bytes: ByteReader,
     expansion: Expansion,
+    /// Counts what batches declare before they are decompressed.
+    declared: Expansion,
+    /// Bytes of the compressed dictionaries so far, after decompression.
+    dictionary_bytes: u64,
     decoder: StreamDecoder,
     /// Whether the first message, which is the schema, was read.
     schema_seen: bool,
@@ -64,6 +68,8 @@ impl ArrowRows {
             file: shared_path(path),
             bytes,
             expansion: Expansion::of(path),
+            declared: Expansion::of(path),
+            dictionary_bytes: 0,
             decoder: StreamDecoder::new(),
             schema_seen: false,
             schema_checked: false,
@@ -149,7 +155,7 @@ impl ArrowRows {
     }
 
     /// Checks what a batch declares: its rows, and the decompressed sizes of its buffers.
-    fn check_buffers(&self, metadata: &[u8], body: &[u8]) -> Result<()> {
+    fn check_buffers(&mut self, metadata: &[u8], body: &[u8]) -> Result<()> {
         let message = root_as_message(metadata).map_err(|_| self.bad("a broken message"))?;
         let batch = match message.header_type() {
             MessageHeader::RecordBatch => message.header_as_record_batch(),
@@ -177,15 +183,21 @@ impl ArrowRows {
             };
             let declared = i64::from_le_bytes(prefix.try_into().unwrap_or_default());
             decompressed = decompressed.saturating_add(u64::try_from(declared).unwrap_or(0));
-            if decompressed > limits::ARROW_BATCH_BYTES {
-                return Err(self.too_large(
-                    "bytes of a record batch",
-                    decompressed,
-                    limits::ARROW_BATCH_BYTES,
-                ));
+        }
+        let limit = (body.len() as u64)
+            .saturating_mul(limits::ARROW_BATCH_RATIO)
+            .clamp(limits::FREE_UNPACKED_BYTES, limits::ARROW_BATCH_BYTES);
+        if decompressed > limit {
+            return Err(self.too_large("bytes of a record batch", decompressed, limit));
+        }
+        if message.header_type() == MessageHeader::DictionaryBatch {
+            self.dictionary_bytes += decompressed;
+            let limit = limits::ARROW_DICTIONARY_BYTES;
+            if self.dictionary_bytes > limit {
+                return Err(self.too_large("bytes of dictionaries", self.dictionary_bytes, limit));
             }
         }
-        Ok(())
+        self.declared.declare(&self.file, decompressed, 0)
     }
 
     fn decode(&mut self, bytes: Vec<u8>) -> Result<()> {
@@ -229,16 +241,10 @@ impl ArrowRows {
                     self.at += 1;
                     self.n_rows += 1;
                     let location = Location::row(&self.file, self.n_rows);
-                    let strict = self.needed.is_some();
-                    let values = catch_panics(|| Ok(row_values(batch, row, strict)))
-                        .map_err(|reason| self.bad(&reason))?;
-                    return match values {
-                        Ok(columns) => {
-                            self.expansion.add(&self.file, &columns)?;
-                            Ok(Some(Row { columns, location }))
-                        }
-                        Err(problem) => Err(Error::row(location, problem)),
-                    };
+                    let (strict, expansion) = (self.needed.is_some(), &mut self.expansion);
+                    return catch_panics(|| Ok(row_of(batch, row, strict, location, expansion)))
+                        .map_err(|reason| self.bad(&reason))?
+                        .map(Some);
                 }
                 self.batches.pop_front();
                 self.at = 0;

@@ -19,7 +19,10 @@ use serde_json::{Map, Number, Value};
 
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::location::Location;
 use crate::row_problem::RowProblem;
+use crate::source::Row;
+use crate::source::expansion::{Exceeded, Expansion, RowBudget};
 
 type Float16 = <Float16Type as ArrowPrimitiveType>::Native;
 type Converted = std::result::Result<Value, NoValue>;
@@ -33,11 +36,23 @@ enum NoValue {
     NotUtf8,
     /// A map has this key twice.
     KeyTwice(String),
+    /// It takes too much memory.
+    Exceeded(Exceeded),
+}
+
+impl From<Exceeded> for NoValue {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::Exceeded(exceeded)
+    }
 }
 
 impl NoValue {
     fn problem(self, column: String) -> RowProblem {
         match self {
+            Self::Exceeded(_) => RowProblem::TooMany {
+                what: "bytes of values in the row",
+                limit: limits::COLUMNAR_ROW_MEMORY as usize,
+            },
             Self::LongText => RowProblem::LongText { limit: limits::CELL_BYTES as u64 },
             Self::NotUtf8 => RowProblem::ColumnUtf8 { column },
             Self::KeyTwice(key) => RowProblem::MapKeyTwice { column, key },
@@ -48,25 +63,44 @@ impl NoValue {
     }
 }
 
-/// Values of one row of a batch. Unless `strict`, a value without a text form is null.
-pub(crate) fn row_values(
+/// One row of a batch. Unless `strict`, a value without a text form is null. `expansion` counts the values before they are
+/// made.
+pub(crate) fn row_of(
     batch: &RecordBatch,
     row: usize,
     strict: bool,
-) -> std::result::Result<Map<String, Value>, RowProblem> {
-    let mut values = Map::new();
-    for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-        let value = match value_at(array.as_ref(), row) {
-            Ok(value) => value,
-            Err(_) if !strict => Value::Null,
-            Err(reason) => return Err(reason.problem(field.name().clone())),
-        };
-        values.insert(field.name().clone(), value);
+    location: Location,
+    expansion: &mut Expansion,
+) -> Result<Row> {
+    let mut columns = Map::new();
+    let mut failed = None;
+    match RowBudget::start(expansion) {
+        Ok(mut budget) => {
+            for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+                let value = match value_at(array.as_ref(), row, &mut budget) {
+                    Ok(value) => value,
+                    Err(reason) if strict || matches!(reason, NoValue::Exceeded(_)) => {
+                        failed = Some((reason, field.name().clone()));
+                        break;
+                    }
+                    Err(_) => Value::Null,
+                };
+                columns.insert(field.name().clone(), value);
+            }
+        }
+        Err(exceeded) => failed = Some((exceeded.into(), String::new())),
     }
-    Ok(values)
+    match failed {
+        None => Ok(Row { columns, location }),
+        Some((NoValue::Exceeded(Exceeded::File(n_bytes)), _)) => {
+            Err(expansion.too_large(&location.file, n_bytes))
+        }
+        Some((reason, column)) => Err(Error::row(location, reason.problem(column))),
+    }
 }
 
-fn value_at(array: &dyn Array, row: usize) -> Converted {
+fn value_at(array: &dyn Array, row: usize, budget: &mut RowBudget<'_>) -> Converted {
+    budget.value()?;
     if array.is_null(row) {
         return Ok(Value::Null);
     }
@@ -84,25 +118,26 @@ fn value_at(array: &dyn Array, row: usize) -> Converted {
         DataType::Float16 => float16(array.as_primitive::<Float16Type>().value(row)),
         DataType::Float32 => decimal(&array.as_primitive::<Float32Type>().value(row).to_string()),
         DataType::Float64 => float(array.as_primitive::<Float64Type>().value(row)),
-        DataType::Utf8 => text(array.as_string::<i32>().value(row)),
-        DataType::LargeUtf8 => text(array.as_string::<i64>().value(row)),
-        DataType::Utf8View => text(array.as_string_view().value(row)),
-        DataType::Binary => bytes(array.as_binary::<i32>().value(row)),
-        DataType::LargeBinary => bytes(array.as_binary::<i64>().value(row)),
-        DataType::BinaryView => bytes(array.as_binary_view().value(row)),
-        DataType::List(_) => list(array.as_list::<i32>(), row),
-        DataType::LargeList(_) => list(array.as_list::<i64>(), row),
-        DataType::FixedSizeList(_, _) => fixed_list(array.as_fixed_size_list(), row),
-        DataType::Struct(_) => object(array.as_struct(), row),
-        DataType::Map(_, _) => map(array.as_map(), row),
+        DataType::Utf8 => text(array.as_string::<i32>().value(row), budget),
+        DataType::LargeUtf8 => text(array.as_string::<i64>().value(row), budget),
+        DataType::Utf8View => text(array.as_string_view().value(row), budget),
+        DataType::Binary => bytes(array.as_binary::<i32>().value(row), budget),
+        DataType::LargeBinary => bytes(array.as_binary::<i64>().value(row), budget),
+        DataType::BinaryView => bytes(array.as_binary_view().value(row), budget),
+        DataType::List(_) => list(array.as_list::<i32>(), row, budget),
+        DataType::LargeList(_) => list(array.as_list::<i64>(), row, budget),
+        DataType::FixedSizeList(_, _) => fixed_list(array.as_fixed_size_list(), row, budget),
+        DataType::Struct(_) => object(array.as_struct(), row, budget),
+        DataType::Map(_, _) => map(array.as_map(), row, budget),
         DataType::Dictionary(_, _) => {
             let dictionary = array.as_any_dictionary();
-            let keys = dictionary.normalized_keys();
-            let key = keys.get(row).copied().ok_or(NoValue::Kind("a broken dictionary"))?;
-            if key >= dictionary.values().len() {
-                return Err(NoValue::Kind("a broken dictionary"));
+            let key = value_at(dictionary.keys(), row, budget)?.as_u64();
+            let key = key.and_then(|key| usize::try_from(key).ok());
+            let values = dictionary.values();
+            match key.filter(|key| *key < values.len()) {
+                Some(key) => value_at(values.as_ref(), key, budget),
+                None => Err(NoValue::Kind("a broken dictionary")),
             }
-            value_at(dictionary.values().as_ref(), key)
         }
         DataType::Timestamp(_, Some(zone)) if zone.parse::<Tz>().is_err() => {
             Err(NoValue::Kind("a time with a named zone instead of an offset like `+00:00`"))
@@ -148,45 +183,54 @@ fn float(value: f64) -> Converted {
     Number::from_f64(value).map(Value::Number).ok_or(NoValue::Kind("a number that is not finite"))
 }
 
-fn text(value: &str) -> Converted {
+fn text(value: &str, budget: &mut RowBudget<'_>) -> Converted {
     if value.len() > limits::CELL_BYTES {
         return Err(NoValue::LongText);
     }
+    budget.text(value)?;
     Ok(Value::String(value.to_owned()))
 }
 
-fn bytes(value: &[u8]) -> Converted {
-    text(std::str::from_utf8(value).map_err(|_| NoValue::NotUtf8)?)
+fn bytes(value: &[u8], budget: &mut RowBudget<'_>) -> Converted {
+    text(std::str::from_utf8(value).map_err(|_| NoValue::NotUtf8)?, budget)
 }
 
-fn elements(values: &ArrayRef) -> Converted {
-    (0..values.len()).map(|row| value_at(values.as_ref(), row)).collect()
+fn elements(values: &ArrayRef, budget: &mut RowBudget<'_>) -> Converted {
+    budget.container()?;
+    (0..values.len()).map(|row| value_at(values.as_ref(), row, budget)).collect()
 }
 
-fn list<O: OffsetSizeTrait>(array: &GenericListArray<O>, row: usize) -> Converted {
-    elements(&array.value(row))
+fn list<O: OffsetSizeTrait>(
+    array: &GenericListArray<O>,
+    row: usize,
+    budget: &mut RowBudget<'_>,
+) -> Converted {
+    elements(&array.value(row), budget)
 }
 
-fn fixed_list(array: &FixedSizeListArray, row: usize) -> Converted {
-    elements(&array.value(row))
+fn fixed_list(array: &FixedSizeListArray, row: usize, budget: &mut RowBudget<'_>) -> Converted {
+    elements(&array.value(row), budget)
 }
 
-fn object(array: &StructArray, row: usize) -> Converted {
+fn object(array: &StructArray, row: usize, budget: &mut RowBudget<'_>) -> Converted {
+    budget.container()?;
     let mut values = Map::new();
     for (field, column) in array.fields().iter().zip(array.columns()) {
-        values.insert(field.name().clone(), value_at(column.as_ref(), row)?);
+        budget.key(field.name())?;
+        values.insert(field.name().clone(), value_at(column.as_ref(), row, budget)?);
     }
     Ok(Value::Object(values))
 }
 
-fn map(array: &MapArray, row: usize) -> Converted {
+fn map(array: &MapArray, row: usize, budget: &mut RowBudget<'_>) -> Converted {
+    budget.container()?;
     let entries = array.value(row);
     let mut values = Map::new();
     let (Some(keys), Some(items)) = (entries.columns().first(), entries.columns().get(1)) else {
         return Err(NoValue::Kind("a broken map"));
     };
     for entry in 0..entries.len() {
-        let key = match value_at(keys.as_ref(), entry)? {
+        let key = match value_at(keys.as_ref(), entry, budget)? {
             Value::String(key) => key,
             key @ (Value::Null
             | Value::Bool(_)
@@ -194,7 +238,8 @@ fn map(array: &MapArray, row: usize) -> Converted {
             | Value::Array(_)
             | Value::Object(_)) => key.to_string(),
         };
-        let value = value_at(items.as_ref(), entry)?;
+        budget.key(&key)?;
+        let value = value_at(items.as_ref(), entry, budget)?;
         if values.contains_key(&key) {
             return Err(NoValue::KeyTwice(key.chars().take(60).collect()));
         }

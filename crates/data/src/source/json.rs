@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::files::ReadOptions;
+use crate::limits;
 use crate::location::{Location, shared_path};
 use crate::row_problem::{RowProblem, name_list};
 use crate::source::jsonl::{check_shape, kind_of};
@@ -329,6 +330,18 @@ impl Scanner {
         Ok(key)
     }
 
+    /// Consumes the bytes of a text up to the next quote, backslash or end of the buffer, adds them to the element, which has
+    /// `n_bytes`, while there is room, and returns their number.
+    fn skip_letters(&mut self, n_bytes: usize) -> usize {
+        let rest = self.buffer.get(self.at..self.end).unwrap_or_default();
+        let n_letters = memchr::memchr3(b'"', b'\\', b'\n', rest).unwrap_or(rest.len());
+        let room = self.row_bytes.saturating_sub(n_bytes).min(n_letters);
+        self.element.extend_from_slice(rest.get(..room).unwrap_or_default());
+        self.at += n_letters;
+        self.offset += n_letters as u64;
+        n_letters
+    }
+
     fn fail(&self, reason: &str) -> Error {
         Error::bad_file(&self.file, format!("line {}: {reason}", self.line))
     }
@@ -340,6 +353,15 @@ impl Scanner {
         let (mut depth, mut n_bytes) = (0_usize, 0_usize);
         let (mut in_string, mut escaped) = (false, false);
         loop {
+            if in_string && !escaped {
+                n_bytes += self.skip_letters(n_bytes);
+            }
+            if n_bytes > limits::SKIPPED_ROW_BYTES {
+                return Err(self.fail(&format!(
+                    "a row is longer than {} bytes, too long to be skipped",
+                    limits::SKIPPED_ROW_BYTES
+                )));
+            }
             let Some(byte) = self.peek()? else {
                 if depth == 0 && !in_string {
                     break;

@@ -187,6 +187,13 @@ impl Lines {
             let used = content.len() + usize::from(ended);
             n_bytes += used as u64;
             self.bytes.consume(used);
+            if n_bytes > limits::SKIPPED_ROW_BYTES as u64 {
+                let (line, limit) = (self.n_lines + 1, limits::SKIPPED_ROW_BYTES);
+                let reason = format!(
+                    "line {line}: a row is longer than {limit} bytes, too long to be skipped"
+                );
+                return Err(Error::bad_file(&self.file, reason));
+            }
         }
         self.n_lines += 1;
         let start = self.offset;

@@ -11,6 +11,8 @@ mod not_finite;
 mod open;
 mod parquet;
 mod parquet_checks;
+mod parquet_rows;
+mod parquet_runs;
 mod selected;
 mod text;
 mod thrift;

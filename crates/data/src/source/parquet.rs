@@ -18,23 +18,22 @@ use ::parquet::file::metadata::ColumnChunkMetaData;
 use fsio::limits::PARQUET_CPU_SECONDS;
 
 use crate::error::{Error, Result};
-use crate::limits;
 use crate::location::{Location, shared_path};
-use crate::source::columns::{catch_panics, check_names, check_schema, row_values, wanted_columns};
+use crate::source::columns::{catch_panics, check_names, check_schema, row_of, wanted_columns};
 use crate::source::expansion::Expansion;
 use crate::source::parquet_checks::{
-    Input, check_footer, check_pages, not_parquet, parquet_reason, without_layers,
+    Input, check_footer, not_parquet, parquet_reason, without_layers,
 };
+use crate::source::parquet_rows::GroupCost;
 use crate::source::{BytesRead, Row};
-
-/// Maximum number of rows decoded at once; fewer if pages are large.
-const BATCH_ROWS: u64 = 4096;
 
 /// The rows of one file.
 pub(crate) struct ParquetRows {
     file: Arc<Path>,
     input: Input,
     expansion: Expansion,
+    /// Counts what pages declare before they are decoded.
+    declared: Expansion,
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
     strict: bool,
@@ -69,6 +68,7 @@ impl ParquetRows {
             file: shared_path(path),
             input,
             expansion: Expansion::of(path),
+            declared: Expansion::of(path),
             metadata,
             mask,
             strict: needed.is_some(),
@@ -88,13 +88,13 @@ impl ParquetRows {
         let parquet = Arc::clone(self.metadata.metadata());
         let Some(row_group) = parquet.row_groups().get(group) else { return Ok(false) };
         self.next_group += 1;
-        let mut largest = 1;
+        let mut cost = GroupCost::default();
         for (leaf, column) in row_group.columns().iter().enumerate() {
             if self.mask.leaf_included(leaf) {
-                largest = largest.max(check_pages(&self.file, &self.input, column)?);
+                cost.add(&self.file, &self.input, column, &mut self.declared)?;
             }
         }
-        let batch_rows = (limits::PARQUET_BATCH_BYTES / largest).clamp(1, BATCH_ROWS);
+        let batch_rows = cost.batch_rows();
         let reader = catch_panics(|| {
             ParquetRecordBatchReaderBuilder::new_with_metadata(
                 self.input.clone(),
@@ -102,7 +102,7 @@ impl ParquetRows {
             )
             .with_projection(self.mask.clone())
             .with_row_groups(vec![group])
-            .with_batch_size(batch_rows as usize)
+            .with_batch_size(batch_rows)
             .build()
             .map_err(|error| parquet_reason(&error))
         });
@@ -122,15 +122,10 @@ impl ParquetRows {
                 *at += 1;
                 self.n_rows += 1;
                 let location = Location::row(&self.file, self.n_rows);
-                let values = catch_panics(|| Ok(row_values(batch, row, self.strict)))
-                    .map_err(|reason| not_parquet(&self.file, &reason))?;
-                return match values {
-                    Ok(columns) => {
-                        self.expansion.add(&self.file, &columns)?;
-                        Ok(Some(Row { columns, location }))
-                    }
-                    Err(problem) => Err(Error::row(location, problem)),
-                };
+                let (strict, expansion) = (self.strict, &mut self.expansion);
+                return catch_panics(|| Ok(row_of(batch, row, strict, location, expansion)))
+                    .map_err(|reason| not_parquet(&self.file, &reason))?
+                    .map(Some);
             }
             self.batch = None;
             let started = Instant::now();

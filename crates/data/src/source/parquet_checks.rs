@@ -18,6 +18,11 @@ use crate::source::BytesRead;
 use crate::source::open;
 use crate::source::thrift::{ThriftError, walk_struct};
 
+/// First bytes of an LZ4 frame.
+const LZ4_FRAME: &[u8] = &[0x04, 0x22, 0x4d, 0x18];
+/// The encoding of texts that begin with parts of the texts before them.
+const DELTA_BYTE_ARRAY: i64 = 7;
+
 pub(super) fn not_parquet(path: &Path, reason: &str) -> Error {
     Error::bad_file(path, format!("damaged parquet file: {reason}"))
 }
@@ -126,8 +131,29 @@ fn read_at(path: &Path, input: &Input, start: u64, length: usize) -> Result<byte
     input.get_bytes(start, length).map_err(|error| not_parquet(path, &parquet_reason(&error)))
 }
 
-/// Checks the declared sizes of every page of a column chunk. Returns the largest decompressed page, in bytes.
-pub(super) fn check_pages(path: &Path, input: &Input, column: &ColumnChunkMetaData) -> Result<u64> {
+/// What the headers of a column chunk's pages declare.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    /// Bytes of the largest page after decompression.
+    pub(super) largest: u64,
+    /// Bytes of all pages after decompression.
+    pub(super) n_bytes: u64,
+    /// Values of all data pages, nulls included.
+    pub(super) n_values: u64,
+    /// The largest mean size of a data page's values, in bytes.
+    pub(super) mean_value: u64,
+    /// Whether a page is a dictionary, wherever the footer says that it is.
+    pub(super) has_dictionary: bool,
+    /// Whether a page's texts begin with parts of the texts before them.
+    pub(super) with_prefixes: bool,
+}
+
+/// Checks the declared sizes of every page of a column chunk.
+pub(super) fn check_pages(
+    path: &Path,
+    input: &Input,
+    column: &ColumnChunkMetaData,
+) -> Result<Pages> {
     let bad = |reason: &str| not_parquet(path, reason);
     if let codec @ (Codec::BROTLI(_) | Codec::LZO) = column.compression() {
         let codec = format!("{codec:?}").to_lowercase();
@@ -146,12 +172,19 @@ pub(super) fn check_pages(path: &Path, input: &Input, column: &ColumnChunkMetaDa
         .checked_add(length)
         .filter(|end| *end <= input.len())
         .ok_or_else(|| bad("a column is outside of the file"))?;
-    let (mut at, mut largest) = (start, 0);
+    let (mut at, mut pages) = (start, Pages::default());
     while at < end {
         let page = page_header(path, input, at, end)?;
         at += page.header_bytes;
         if at + page.compressed_bytes > end {
             return Err(bad("a page is outside of its column"));
+        }
+        // Frames in the old format `LZ4` are decompressed without a limit, to 255 times their size.
+        if column.compression() == Codec::LZ4
+            && page.compressed_bytes > limits::PARQUET_PAGE_BYTES / 256
+            && read_at(path, input, at, LZ4_FRAME.len())?.starts_with(LZ4_FRAME)
+        {
+            return Err(bad("a large page in LZ4 frames"));
         }
         // The crate's gzip decoder reads to the end of the data and ignores the size in the header.
         if matches!(column.compression(), Codec::GZIP(_)) {
@@ -159,12 +192,30 @@ pub(super) fn check_pages(path: &Path, input: &Input, column: &ColumnChunkMetaDa
             check_gzip(&compressed, page.decompressed_bytes).map_err(bad)?;
         }
         at += page.compressed_bytes;
-        largest = largest.max(page.decompressed_bytes);
+        pages.add(&page);
     }
-    Ok(largest)
+    Ok(pages)
+}
+
+impl Pages {
+    fn add(&mut self, page: &PageHeader) {
+        let n_bytes = page.decompressed_bytes;
+        self.largest = self.largest.max(n_bytes);
+        self.n_bytes = self.n_bytes.saturating_add(n_bytes);
+        self.has_dictionary |= page.is_dictionary;
+        if page.is_data && page.n_values > 0 {
+            self.n_values = self.n_values.saturating_add(page.n_values);
+            self.mean_value = self.mean_value.max(n_bytes.div_ceil(page.n_values));
+            self.with_prefixes |= page.encoding == DELTA_BYTE_ARRAY;
+        }
+    }
 }
 
 struct PageHeader {
+    is_data: bool,
+    is_dictionary: bool,
+    n_values: u64,
+    encoding: i64,
     header_bytes: u64,
     compressed_bytes: u64,
     decompressed_bytes: u64,
@@ -176,12 +227,16 @@ fn page_header(path: &Path, input: &Input, at: u64, end: u64) -> Result<PageHead
         let length = ((end - at) as usize).min(window);
         let bytes = read_at(path, input, at, length)?;
         let (mut compressed, mut decompressed, mut n_values) = (-1_i64, -1_i64, 0_i64);
+        let (mut is_data, mut is_dictionary, mut encoding) = (false, false, 0);
         let walked = walk_struct(&bytes, &mut |ids, value| {
             match ids {
+                // A dictionary page is of type 2, an index page of type 1.
+                [1] => (is_data, is_dictionary) = (!matches!(value, 1 | 2), value == 2),
                 [2] => decompressed = value,
                 [3] => compressed = value,
                 // num_values of a data page, a dictionary page, a data page of version 2.
                 [5 | 7 | 8, 1] => n_values = value,
+                [5, 2] | [8, 4] => encoding = value,
                 _ => {}
             }
             Ok(())
@@ -204,16 +259,25 @@ fn page_header(path: &Path, input: &Input, at: u64, end: u64) -> Result<PageHead
         else {
             return Err(not_parquet(path, "a page has a negative size"));
         };
+        let n_values = u64::try_from(n_values).unwrap_or(0);
         for (what, value, limit) in [
             ("bytes of a page", compressed_bytes, limits::PARQUET_PAGE_BYTES),
             ("bytes of a page", decompressed_bytes, limits::PARQUET_PAGE_BYTES),
-            ("values of a page", u64::try_from(n_values).unwrap_or(0), limits::PARQUET_PAGE_VALUES),
+            ("values of a page", n_values, limits::PARQUET_PAGE_VALUES),
         ] {
             if value > limit {
                 return Err(Error::TooLarge { path: path.to_path_buf(), what, value, limit });
             }
         }
-        return Ok(PageHeader { header_bytes, compressed_bytes, decompressed_bytes });
+        return Ok(PageHeader {
+            is_data,
+            is_dictionary,
+            n_values,
+            encoding,
+            header_bytes,
+            compressed_bytes,
+            decompressed_bytes,
+        });
     }
 }
 

@@ -101,7 +101,7 @@ fn dictionaries_that_expand_to_very_much_text_are_refused() {
         ("x.parquet", parquet(&batch(1000)), parquet(&batch(500))),
     ] {
         let said = verdict(&file(folder.path(), name, bytes));
-        assert!(said.contains("bytes of text for a file of this size over the limit"), "{said}");
+        assert!(said.contains("bytes of values for a file of this size over the limit"), "{said}");
         assert_eq!(verdict(&file(folder.path(), name, small)), "500 rows");
     }
 }

@@ -6,6 +6,7 @@
 mod cache;
 mod columns;
 mod completions;
+mod expansion;
 mod files;
 mod formats;
 mod hostile;

@@ -7,10 +7,11 @@ use rayon::prelude::*;
 
 use super::forward::{BLOCK, Block, CHUNK, Problem, blocks, cap_scores, chunks};
 use super::heads::{HeadView, Strides, store};
-use crate::bf16;
+use crate::bf16::multiplies_copies;
 use crate::buffer::{Shared, scratch};
 use crate::gemm::gemm_alone;
 use crate::matrix::{Matrix, MatrixMut, Write};
+use crate::rounding::round_in_place;
 use crate::simd::{self, multiversion};
 use crate::team::AllThreads as _;
 
@@ -58,8 +59,8 @@ fn one_head(
         sums.fill(0.0);
         let (d_keys, d_values) = sums.split_at_mut(s * k);
         problem.load_keys(keys, row, group);
-        if bf16::multiplies_copies(problem.precision) {
-            bf16::round_in_place(keys);
+        if multiplies_copies(problem.precision) {
+            round_in_place(keys);
         }
         for block in blocks(t) {
             let rows = problem.r() * block.n;
@@ -120,9 +121,9 @@ impl Tile<'_> {
             d_out.copy_from_slice(forward.d_out.row(row, position, head));
             self.means[idx] = dot(d_out, forward.out.row(row, position, head));
         }
-        if bf16::multiplies_copies(problem.precision) {
-            bf16::round_in_place(self.queries);
-            bf16::round_in_place(self.d_out);
+        if multiplies_copies(problem.precision) {
+            round_in_place(self.queries);
+            round_in_place(self.d_out);
         }
         self.d_queries.fill(0.0);
     }
@@ -139,7 +140,7 @@ impl Tile<'_> {
         let Problem { t, h, k, visible, soft_cap, precision, .. } = *problem;
         let r = problem.r();
         let rows = r * block.n;
-        let is_rounded = bf16::multiplies_copies(precision);
+        let is_rounded = multiplies_copies(precision);
         let queries = Matrix::new(self.queries, rows, k).with_rounded(is_rounded);
         let d_out = Matrix::new(self.d_out, rows, k).with_rounded(is_rounded);
         for (from, n) in chunks(visible.span(row, block.start..block.start + block.n)) {
@@ -186,8 +187,8 @@ impl Tile<'_> {
                     }
                 }
                 if is_rounded {
-                    bf16::round_in_place(probs);
-                    bf16::round_in_place(d_probs);
+                    round_in_place(probs);
+                    round_in_place(d_probs);
                 }
             }
             let tile = |values| Matrix::new(values, rows, n).with_rounded(is_rounded);

@@ -8,11 +8,12 @@ use rayon::prelude::*;
 use super::dots::dots;
 use super::heads::{HeadView, Rope, load};
 use super::visible::VisibleKeys;
-use crate::bf16;
+use crate::bf16::multiplies_copies;
 use crate::buffer::{Shared, scratch};
 use crate::gemm::gemm_alone;
 use crate::matrix::{Matrix, MatrixMut, Write};
 use crate::precision::Precision;
+use crate::rounding::round_in_place;
 use crate::simd::{self, multiversion};
 use crate::team::AllThreads as _;
 
@@ -138,10 +139,10 @@ fn many(
     scratch([s * k, rows * k, rows * k, rows * CHUNK, 2 * rows], |buffers| {
         let [keys, queries, sums, scores, state] = buffers;
         problem.load_keys(keys, row, group);
-        let is_rounded = bf16::multiplies_copies(precision);
+        let is_rounded = multiplies_copies(precision);
         let round = |values: &mut [f32]| {
             if is_rounded {
-                bf16::round_in_place(values);
+                round_in_place(values);
             }
         };
         round(keys);

@@ -10,26 +10,18 @@ mod choice;
 mod micro;
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod pack;
-mod rounding;
 
-pub use choice::{Bf16Products, bf16_products, set_bf16_products};
-#[cfg(test)]
-pub(crate) use rounding::round;
+use crate::gemm_f32::multiply_f32;
 #[cfg(not(feature = "portable"))]
-pub(crate) use rounding::with_rounded_copy;
-pub(crate) use rounding::{round_in_place, round_on_all_threads, rounded_values as rounded};
-
+use crate::gemm_parts;
 use crate::matrix::{Matrix, MatrixMut, Write};
 use crate::precision::Precision;
+use crate::rounding::{Rounded, contiguous, copy_of};
+pub use choice::{Bf16Products, bf16_products, set_bf16_products};
 
 /// Element of a matrix: f32, which is rounded, or bf16.
-pub(crate) trait Value: Packed {
-    /// The values, if they are f32.
-    fn as_f32(values: &[Self]) -> Option<&[f32]>;
-
-    /// The values rounded to bf16, in f32; both slices have one length.
-    fn round_all(out: &mut [f32], values: &[Self]);
-}
+pub(crate) trait Value: Packed + Rounded {}
+impl<T: Packed + Rounded> Value for T {}
 
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 pub(crate) use pack::Packed;
@@ -76,16 +68,49 @@ fn multiply_by<T: Value>(
         blocks::multiply(out, a, b, write, scale, parallel);
         return;
     }
-    rounding::multiply(out, a, b, write, scale, parallel);
+    multiply_rounded(out, a, b, write, scale, parallel);
+}
+
+/// Products in f32 of rounded values.
+fn multiply_rounded<T: Rounded>(
+    out: MatrixMut,
+    a: Matrix,
+    b: Matrix<'_, T>,
+    write: Write,
+    scale: f32,
+    parallel: bool,
+) {
+    let a_copy;
+    let a = if a.is_rounded {
+        a
+    } else {
+        a_copy = copy_of(a, parallel);
+        contiguous(&a_copy, a)
+    };
+    #[cfg(not(feature = "portable"))]
+    if !b.is_rounded && gemm_parts::divides_columns(a) {
+        gemm_parts::Product::with_rounded(out, a, b, write, scale).multiply(parallel);
+        return;
+    }
+    let b_copy;
+    let b = match T::as_f32(b.values) {
+        Some(values) if b.is_rounded => b.with_values(values),
+        _ => {
+            b_copy = copy_of(b, parallel);
+            contiguous(&b_copy, b)
+        }
+    };
+    multiply_f32(out, a, b, write, scale, parallel);
 }
 
 // A skipped test prints a note.
 #[cfg(test)]
 #[allow(clippy::print_stdout)]
 mod tests {
-    use super::{Bf16Products, multiply_by, round};
+    use super::{Bf16Products, multiply_by};
     use crate::gemm_f32::multiply_f32;
     use crate::matrix::{Matrix, MatrixMut, Write};
+    use crate::rounding::round;
 
     /// Values that bf16 cannot represent exactly.
     fn values(n: usize, from: usize) -> Vec<f32> {

@@ -16,12 +16,13 @@ use rayon::prelude::*;
 
 use self::input::{InputState, prepare};
 use crate::autodiff::{CpuTensor, InputGradients, Op, record};
-use crate::bf16;
+use crate::bf16::multiplies_copies;
 use crate::buffer::{self, filled, rows_per_task};
 use crate::flex;
 use crate::gemm::{gemm, scaled_gemm, weight_gemm};
 use crate::matrix::{Matrix, MatrixMut, WeightMatrix, Write};
 use crate::precision::Precision;
+use crate::rounding::rounded_values;
 use crate::simd::multiversion;
 use crate::skinny_matmul;
 use crate::team::AllThreads as _;
@@ -161,10 +162,9 @@ pub fn fused_linear(
     let residual_idx = residual.as_ref().map(|_| inputs.len());
 
     // Products of few rows, in decoding, take the values as they are.
-    let is_rounded =
-        bf16::multiplies_copies(precision) && !states.iter().any(|map| map.is_skinny(n));
+    let is_rounded = multiplies_copies(precision) && !states.iter().any(|map| map.is_skinny(n));
     let x = input.values();
-    let x = if is_rounded { bf16::rounded(x) } else { x };
+    let x = if is_rounded { rounded_values(x) } else { x };
     let x = Matrix::new(&x, n, d_in).with_rounded(is_rounded);
     let out = filled(n * width, |out| {
         let write = fill_before(out, residual.as_ref(), &biases, &states, width);
@@ -389,8 +389,8 @@ impl Op for FusedLinear {
             }
         }
         let needs_input = (0..input.n_inputs()).any(|idx| inputs.needs(idx));
-        let is_rounded = maps.iter().any(|map| bf16::multiplies_copies(map.precision));
-        let prepared = |x| if is_rounded { bf16::rounded(x) } else { x };
+        let is_rounded = maps.iter().any(|map| multiplies_copies(map.precision));
+        let prepared = |x| if is_rounded { rounded_values(x) } else { x };
         let x = maps.iter().any(MapState::needs_x).then(|| prepared(input.values()));
         let x = x.as_deref().map(|x| Matrix::new(x, n, d_in).with_rounded(is_rounded));
         let multiplied = prepared(values);

@@ -1,18 +1,23 @@
-//! Products in bf16 on processors that are not faster in bf16: products in f32 of rounded copies.
+//! Rounding to bf16, in place and to copies, for products of rounded values in f32.
 
 use std::borrow::Cow;
 use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::Value;
 use crate::buffer::{TASK, filled, rows_per_task};
-use crate::gemm_f32::multiply_f32;
-#[cfg(not(feature = "portable"))]
-use crate::gemm_parts;
-use crate::matrix::{Matrix, MatrixMut, Write};
+use crate::matrix::Matrix;
 use crate::simd::multiversion;
 use crate::team::AllThreads as _;
+
+/// Element of a matrix: f32, which is rounded to bf16, or bf16.
+pub(crate) trait Rounded: Copy + Send + Sync {
+    /// The values, if they are f32.
+    fn as_f32(values: &[Self]) -> Option<&[f32]>;
+
+    /// The values rounded to bf16, in f32; both slices have one length.
+    fn round_all(out: &mut [f32], values: &[Self]);
+}
 
 /// The nearest bf16 to a value, ties to even.
 #[inline(always)]
@@ -61,45 +66,13 @@ pub(crate) fn round_on_all_threads(values: &mut [f32]) {
     values.par_chunks_mut(TASK).on_all_threads(round_in_place);
 }
 
-/// Like [`super::multiply`], by f32 products of rounded values.
-pub(super) fn multiply<T: Value>(
-    out: MatrixMut,
-    a: Matrix,
-    b: Matrix<'_, T>,
-    write: Write,
-    scale: f32,
-    parallel: bool,
-) {
-    let a_copy;
-    let a = if a.is_rounded {
-        a
-    } else {
-        a_copy = copy_of(a, parallel);
-        contiguous(&a_copy, a)
-    };
-    #[cfg(not(feature = "portable"))]
-    if !b.is_rounded && gemm_parts::divides_columns(a) {
-        gemm_parts::Product::with_rounded(out, a, b, write, scale).multiply(parallel);
-        return;
-    }
-    let b_copy;
-    let b = match T::as_f32(b.values) {
-        Some(values) if b.is_rounded => b.with_values(values),
-        _ => {
-            b_copy = copy_of(b, parallel);
-            contiguous(&b_copy, b)
-        }
-    };
-    multiply_f32(out, a, b, write, scale, parallel);
-}
-
 thread_local! {
     static KEPT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// Calls `run` with a rounded copy, in memory that the thread keeps for the next one.
 #[cfg(not(feature = "portable"))]
-pub(crate) fn with_rounded_copy<T: Value>(x: Matrix<'_, T>, run: impl FnOnce(Matrix)) {
+pub(crate) fn with_rounded_copy<T: Rounded>(x: Matrix<'_, T>, run: impl FnOnce(Matrix)) {
     // A nested call finds no buffer here and allocates its own.
     let mut kept = KEPT.take();
     let n = x.rows * x.columns;
@@ -111,8 +84,8 @@ pub(crate) fn with_rounded_copy<T: Value>(x: Matrix<'_, T>, run: impl FnOnce(Mat
     KEPT.set(kept);
 }
 
-/// The rounded values, line after line.
-fn copy_of<T: Value>(x: Matrix<'_, T>, parallel: bool) -> Vec<f32> {
+/// The rounded values, line after line: those of [`contiguous`].
+pub(crate) fn copy_of<T: Rounded>(x: Matrix<'_, T>, parallel: bool) -> Vec<f32> {
     filled(x.rows * x.columns, |out| {
         if parallel { copy_on_all_threads(out, x) } else { copy_lines(out, x, 0) }
     })
@@ -128,13 +101,13 @@ fn lines<T: Copy>(x: Matrix<'_, T>) -> (usize, usize, usize) {
 }
 
 /// The matrix of the values of [`copy_lines`].
-fn contiguous<'a, T: Copy>(values: &'a [f32], x: Matrix<'_, T>) -> Matrix<'a> {
+pub(crate) fn contiguous<'a, T: Copy>(values: &'a [f32], x: Matrix<'_, T>) -> Matrix<'a> {
     let (n, length, _) = lines(x);
     let copy = Matrix::new(values, n, length);
     if x.column_stride == 1 { copy } else { copy.transposed() }
 }
 
-fn copy_on_all_threads<T: Value>(out: &mut [f32], x: Matrix<'_, T>) {
+fn copy_on_all_threads<T: Rounded>(out: &mut [f32], x: Matrix<'_, T>) {
     let (_, length, _) = lines(x);
     let per_task = rows_per_task(length);
     let tasks = out.par_chunks_mut((per_task * length).max(1)).enumerate();
@@ -142,14 +115,14 @@ fn copy_on_all_threads<T: Value>(out: &mut [f32], x: Matrix<'_, T>) {
 }
 
 /// Writes the rounded values, line after line, from one on.
-fn copy_lines<T: Value>(out: &mut [f32], x: Matrix<'_, T>, first: usize) {
+fn copy_lines<T: Rounded>(out: &mut [f32], x: Matrix<'_, T>, first: usize) {
     let (_, length, distance) = lines(x);
     for (line, out) in out.chunks_mut(length.max(1)).enumerate() {
         T::round_all(out, &x.values[(first + line) * distance..][..length]);
     }
 }
 
-impl Value for f32 {
+impl Rounded for f32 {
     fn as_f32(values: &[Self]) -> Option<&[f32]> {
         Some(values)
     }
@@ -159,7 +132,7 @@ impl Value for f32 {
     }
 }
 
-impl Value for half::bf16 {
+impl Rounded for half::bf16 {
     fn as_f32(_: &[Self]) -> Option<&[f32]> {
         None
     }
