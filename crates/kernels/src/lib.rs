@@ -87,7 +87,9 @@ pub use packed::{
     pack, packed_linear, unpack,
 };
 pub use param::update_param;
-pub use precision::{Precision, is_fast_on_cpu, precision, set_precision, with_precision};
+pub use precision::{
+    Precision, is_fast_on_cpu, precision, set_deterministic, set_precision, with_precision,
+};
 pub use recompute::{recompute, recomputes_on};
 pub use rope::rope;
 pub use threads::{n_threads, on_pool, set_threads, start_threads};
