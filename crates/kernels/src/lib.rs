@@ -81,7 +81,7 @@ pub use linear::{linear, linear_io};
 pub use logprobs::{LogProbs, linear_logprobs};
 pub use lora::add_lora;
 pub use nccl::has_nccl;
-pub use norm::{layer_norm, rms_norm};
+pub use norm::{layer_norm, norms_add_residuals, residual_rms_norm, rms_norm};
 pub use packed::{
     BlockScales, CodeTable, NestedScales, PackedFormat, PackedLayout, codes_tensor, dynamic_code,
     pack, packed_linear, unpack,
