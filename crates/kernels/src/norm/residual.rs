@@ -141,7 +141,7 @@ impl<B: ResidualNormOps, C: CheckpointStrategy> ResidualNormOps for Autodiff<B, 
         weight: FloatTensor<Self>,
         eps: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [x, delta, weight] = [x, delta, weight].map(|x| x.into_primitive());
+        let [x, delta, weight] = [x, delta, weight].map(FloatTensor::<Self>::into_primitive);
         let (sum, y, rstd) = B::residual_norm_forward(x, delta, weight, eps);
         [sum, y, rstd].map(|x| FloatTensor::<Self>::new(x)).into()
     }
@@ -154,7 +154,7 @@ impl<B: ResidualNormOps, C: CheckpointStrategy> ResidualNormOps for Autodiff<B, 
         rest: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [sum, weight, rstd, dy, rest] =
-            [sum, weight, rstd, dy, rest].map(|x| x.into_primitive());
+            [sum, weight, rstd, dy, rest].map(FloatTensor::<Self>::into_primitive);
         let (dx, d_weight) = B::residual_norm_backward(sum, weight, rstd, dy, rest);
         (FloatTensor::<Self>::new(dx), FloatTensor::<Self>::new(d_weight))
     }
@@ -168,7 +168,7 @@ impl<B: ResidualNormOps, C: CheckpointStrategy> ResidualNormOps for Autodiff<B, 
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let nodes = [x.node(), delta.node(), weight.node()];
         let step = NormStep.prepare::<C>(nodes).compute_bound().stateful();
-        let [x, delta, weight] = [x, delta, weight].map(|x| x.into_primitive());
+        let [x, delta, weight] = [x, delta, weight].map(FloatTensor::<Self>::into_primitive);
         let (sum, y, rstd) = forward::<B>(x, delta, weight.clone(), adds, eps);
         match step {
             OpsKind::Tracked(prepared) => {
