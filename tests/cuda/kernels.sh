@@ -19,7 +19,6 @@ for line in sys.stdin:
     message = json.loads(line)
     if message.get("executable") and "/crates/kernels/" in message["target"]["src_path"]:
         print(message["executable"])')
-export TEMPER_KERNELS=gpu
 export STANDIN_CACHE="$files/kernels" STANDIN_SOURCES="$files/sources" TEMPER_CUDA_TESTS=1
 [ $# -gt 0 ] || set -- gpu::
 cd "$root/crates/kernels"

@@ -5,7 +5,8 @@
 # all of them by default, in this order:
 #   standin    the stand-in driver by itself, in both orders of threads
 #   probe      what the binary says of machines that lack something (probe.sh)
-#   selftest   `temper selftest --device cuda` in f32, tf32 and bf16; f32 in both orders of threads
+#   selftest   `temper selftest --device cuda` in f32, tf32 and bf16; f32 in both orders of threads. Products are not timed,
+#              which would take most of the time; those of the part `launches` are
 #   verify     the reference vectors of tests/golden, replayed on the device
 #   stages     each stage for five steps, compared with the CPU's losses; then killed and resumed to the bit
 #   memory     a device with little memory: the error, and its exit code
@@ -44,7 +45,7 @@ part_probe() { "$here/probe.sh" "$temper"; }
 selftest() {
   local precision=$1 order=$2 log=$work/selftest.log
   rm -f "$log"
-  STANDIN_ORDER=$order STANDIN_LOG=$log on_device "$temper" selftest --device cuda --no-bench --precision "$precision" 2>selftest.err ||
+  STANDIN_ORDER=$order STANDIN_LOG=$log on_device "$temper" selftest --device cuda --no-bench --deterministic --precision "$precision" 2>selftest.err ||
     { tail -n 40 selftest.err; return 1; }
   echo "selftest in $precision, threads $order: $(grep -c '^launch ' "$log") launches," \
     "$(grep -E '^(compiled|reused) ' "$log" | awk '{print $3}' | sort -u | wc -l) kernels"

@@ -467,6 +467,9 @@ pub(crate) struct SelftestArgs {
     /// Type of the inputs of matrix products: f32, bf16, or tf32 on a GPU
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     pub(crate) precision: String,
+    /// Select the kernels of matrix products by their shapes, as the recipe's key `deterministic` does
+    #[arg(long)]
+    pub(crate) deterministic: bool,
     /// Skip the timing
     #[arg(long)]
     pub(crate) no_bench: bool,

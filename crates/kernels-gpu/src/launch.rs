@@ -35,6 +35,54 @@ pub(crate) fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) ->
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)
 }
 
+/// New flat f32 tensors of these lengths, one after the other in one buffer, with undefined values. Each starts where the
+/// device's memory is aligned.
+pub(crate) fn side_by_side(like: &CubeTensor, lengths: &[usize]) -> Vec<CubeTensor> {
+    let bytes_of = |n: usize| (n * DType::F32.size()) as u64;
+    let alignment = like.client.properties().memory.alignment.max(1);
+    let starts: Vec<u64> = lengths
+        .iter()
+        .scan(0, |end, n| {
+            let start = *end;
+            *end += bytes_of(*n).next_multiple_of(alignment);
+            Some(start)
+        })
+        .collect();
+    let total: u64 = lengths.iter().map(|n| bytes_of(*n).next_multiple_of(alignment)).sum();
+    if total == 0 {
+        return lengths.iter().map(|n| empty(like, [*n], DType::F32)).collect();
+    }
+    let buffer = empty(like, [total as usize / DType::F32.size()], DType::F32);
+    let part = |(n, start): (&usize, u64)| {
+        let end = total - start - bytes_of(*n);
+        let handle = buffer.handle.clone().offset_start(start).offset_end(end);
+        let (client, device) = (buffer.client.clone(), buffer.device.clone());
+        CubeTensor::new_contiguous(client, device, Shape::from([*n]), handle, DType::F32)
+    };
+    lengths.iter().zip(starts).map(part).collect()
+}
+
+/// Contiguous tensors of one type, if each starts where the one before it ends, as one tensor of this shape.
+pub(crate) fn joined(tensors: &[CubeTensor], shape: impl Into<Shape>) -> Option<CubeTensor> {
+    let (first, last) = tensors.first().zip(tensors.last())?;
+    let start = |x: &CubeTensor| x.handle.offset_start.unwrap_or(0);
+    let follows = |pair: &[CubeTensor]| match pair {
+        [a, b] => {
+            let bytes = (a.meta.shape().num_elements() * a.dtype.size()) as u64;
+            a.handle.memory.descriptor() == b.handle.memory.descriptor()
+                && start(a) + bytes == start(b)
+        }
+        _ => false,
+    };
+    if !tensors.windows(2).all(follows) {
+        return None;
+    }
+    let mut handle = first.handle.clone();
+    handle.offset_end = last.handle.offset_end;
+    let (client, device) = (first.client.clone(), first.device.clone());
+    Some(CubeTensor::new_contiguous(client, device, shape.into(), handle, first.dtype))
+}
+
 /// A new contiguous tensor of zeros in f32 on the device of `like`. It is made flat, because cubecl may leave gaps between the
 /// rows of a tensor of several dimensions.
 pub(crate) fn zeros(like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {

@@ -1,5 +1,6 @@
 //! Matrices of one width below each other, as one matrix: products with the weights of several layers that read the same
-//! input become one product.
+//! input become one product. Matrices that already lie that way in memory, as the optimizer writes them
+//! ([`crate::optimizer`]), are not copied.
 //!
 //! For n values in f32 a launch moves 8·n bytes, or 6·n where the result is bf16: at least 2.4 ns per 1,000 values at 3.35 TB/s
 //! (H100), 1.7 ns at 4.8 TB/s (H200).
@@ -12,7 +13,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use crate::launch::{ELEMENT_UNITS, empty, grid};
+use crate::launch::{ELEMENT_UNITS, empty, grid, joined};
 
 /// Values that a unit copies.
 const VALUES_PER_UNIT: usize = 4;
@@ -25,7 +26,11 @@ pub fn stack(matrices: Vec<CubeTensor>, half: bool) -> Option<CubeTensor> {
     let length = |x: &CubeTensor| x.shape().num_elements();
     let n: usize = matrices.iter().map(length).sum();
     let dtype = if half { DType::BF16 } else { DType::F32 };
-    let stacked = empty(&first, [n.checked_div(width).unwrap_or(0), width], dtype);
+    let shape = [n.checked_div(width).unwrap_or(0), width];
+    if !half && let Some(stacked) = joined(&matrices, shape) {
+        return Some(stacked);
+    }
+    let stacked = empty(&first, shape, dtype);
     let per_cube = ELEMENT_UNITS * VALUES_PER_UNIT;
     let cubes: usize = matrices.iter().map(|x| length(x).div_ceil(per_cube)).sum();
     if cubes == 0 {

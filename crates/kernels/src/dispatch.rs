@@ -1,9 +1,9 @@
 //! Selects the kernels of a call: once per public function, from devices, number formats and the user's setting.
 //!
-//! On the CPU the kernels of `kernels-cpu` run. The environment variable `TEMPER_KERNELS=generic` selects burn's
-//! tensor operations instead, and [`with_generic_kernels`] does so for a part of a thread's work, as the reference
-//! in tests. On every other device the generic kernels run, and with `TEMPER_KERNELS=gpu` those of `kernels-gpu` where they can
-//! read the operands.
+//! On the CPU the kernels of `kernels-cpu` run. On every other device the generic kernels run, which call those of
+//! `kernels-gpu` where they can read the operands. The environment variable `TEMPER_KERNELS=generic` selects burn's
+//! tensor operations instead, on every device, and [`with_generic_kernels`] does so for a part of a thread's work, as the
+//! reference in tests.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -13,11 +13,8 @@ use burn::tensor::{DType, Device, Tensor};
 use crate::device::is_cpu;
 use crate::error::{Error, Result};
 
-/// The user's setting: `cpu` (the default), `generic` or `gpu`.
+/// The user's setting: `cpu` (the default: our own kernels, a GPU's on a GPU) or `generic`.
 const VARIABLE: &str = "TEMPER_KERNELS";
-
-/// The setting that selects our own kernels on a GPU.
-const GPU: &str = "gpu";
 
 /// A set of implementations of this crate's operations.
 ///
@@ -33,7 +30,7 @@ pub enum KernelSet {
 impl KernelSet {
     fn named(name: &str) -> Option<Self> {
         match name {
-            "" | "cpu" | GPU => Some(Self::Cpu),
+            "" | "cpu" => Some(Self::Cpu),
             "generic" => Some(Self::Generic),
             _ => None,
         }
@@ -92,10 +89,10 @@ pub fn kernel_set(device: &Device) -> KernelSet {
     if is_cpu(device) { cpu_kernel_set() } else { KernelSet::Generic }
 }
 
-/// Whether the user selected our own kernels on GPUs. They are not the default before the self-test has passed with them.
+/// Whether operations on a GPU run our own kernels where those can read the operands.
 #[cfg(feature = "cuda")]
 pub(crate) fn gpu_is_selected() -> bool {
-    !GENERIC_HERE.get() && value() == GPU
+    cpu_kernel_set() == KernelSet::Cpu
 }
 
 fn cpu_kernel_set() -> KernelSet {

@@ -61,7 +61,7 @@ impl Error {
                 "use fewer with `--threads N`, or raise the limit of processes (`ulimit -u`)"
             }
             Self::UnknownKernels(_) => {
-                "TEMPER_KERNELS is \"cpu\" (the default), \"generic\" (burn's tensor operations) or \"gpu\" (our own kernels on a GPU)"
+                "TEMPER_KERNELS is \"cpu\" (the default: our own kernels, on a GPU too) or \"generic\" (burn's tensor operations)"
             }
         };
         Some(text.to_owned())

@@ -81,7 +81,7 @@ pub use linear::{linear, linear_io};
 pub use logprobs::{LogProbs, linear_logprobs};
 pub use lora::add_lora;
 pub use nccl::has_nccl;
-pub use norm::{layer_norm, rms_norm};
+pub use norm::{layer_norm, norms_add_residuals, residual_rms_norm, rms_norm};
 pub use packed::{
     BlockScales, CodeTable, NestedScales, PackedFormat, PackedLayout, codes_tensor, dynamic_code,
     pack, packed_linear, unpack,
@@ -89,7 +89,7 @@ pub use packed::{
 pub use param::update_param;
 pub use precision::{
     Bf16Products, Precision, bf16_products, is_fast_on_cpu, precision, set_bf16_products,
-    set_precision, with_precision,
+    set_deterministic, set_precision, with_precision,
 };
 pub use recompute::{recompute, recomputes_on};
 pub use rope::rope;

@@ -40,6 +40,16 @@ impl RmsNorm {
         kernels::rms_norm(x_btd, self.gain(), self.eps)
     }
 
+    /// The norm of `x + delta`, and `x + delta`; without `delta` the norm of `x`, and `x`. Both results have to reach the loss
+    /// if the second one does.
+    pub fn forward_residual(
+        &self,
+        x_btd: Tensor<3>,
+        delta_btd: Option<Tensor<3>>,
+    ) -> [Tensor<3>; 2] {
+        kernels::residual_rms_norm(x_btd, delta_btd, self.gain(), self.eps)
+    }
+
     /// The norm of heads, `[b, t, h, k]`: of each head's vector if the weight is `[k]`, of all heads together if it is
     /// `[h · k]`.
     pub fn forward_heads(&self, x_bthk: Tensor<4>) -> Tensor<4> {

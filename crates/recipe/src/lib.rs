@@ -157,6 +157,10 @@ pub struct Recipe {
     /// softmax and losses are always f32.
     #[serde(default)]
     pub precision: Precision,
+    /// Whether the kernels of matrix products on a GPU are selected by their shapes, so that `tf32` and `bf16` repeat as `f32`
+    /// does. Otherwise each process times them and takes the fastest. The CPU's results repeat in any case. Default: `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deterministic: bool,
     /// Number of data-parallel replicas that share the rows of each step. Their gradients are
     /// summed, so a step is the same as on one replica. On `"cuda"` each replica has a GPU of its
     /// own, the first ones; on `"cpu"` replicas share the processor and save no time.

@@ -30,9 +30,11 @@ const FREE: [&str; 8] = [
 /// Keys that set the length of a stage.
 const LENGTH: [&str; 3] = ["max_steps", "epochs", "max_tokens"];
 /// Keys that change only the order of summation.
-const BITS_ONLY: [&str; 4] = ["micro_batch", "checkpointing", "device", "replicas"];
+const BITS_ONLY: [&str; 5] =
+    ["micro_batch", "checkpointing", "device", "replicas", "deterministic"];
 /// Recipe keys that every stage depends on.
-const COMMON: [&str; 6] = ["seed", "device", "replicas", "precision", "tokenizer", "model"];
+const COMMON: [&str; 7] =
+    ["seed", "device", "replicas", "precision", "deterministic", "tokenizer", "model"];
 
 /// Compares the parts of two recipes that one stage depends on: the common keys, its own section, and the sections of the
 /// stages that it starts from.

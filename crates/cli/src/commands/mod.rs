@@ -266,8 +266,9 @@ pub(crate) fn replica_devices(device: &str, replicas: usize) -> Result<Vec<kerne
     Ok((0..replicas).map(of).collect::<kernels::Result<_>>()?)
 }
 
-/// Sets the precision of matrix products for the whole process.
+/// Sets the precision of matrix products, and how their kernels are selected, for the whole process.
 pub(crate) fn set_up_kernels(plan: &::plan::Plan) {
+    kernels::set_deterministic(plan.recipe.deterministic);
     kernels::set_precision(match plan.precision {
         Precision::F32 => kernels::Precision::F32,
         Precision::Tf32 => kernels::Precision::Tf32,

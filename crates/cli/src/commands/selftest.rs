@@ -21,6 +21,7 @@ pub(crate) fn run(args: &SelftestArgs, clock: Clock) -> Result<()> {
     let device = kernels::device(&args.device)?;
     let precision = bench::precision(&args.precision, &device)?;
     kernels::set_precision(precision);
+    kernels::set_deterministic(args.deterministic);
     print(&format!("selftest of {} in {}\n", args.device, precision.name()))?;
     let scratch = Scratch::new()?;
 
@@ -32,8 +33,12 @@ pub(crate) fn run(args: &SelftestArgs, clock: Clock) -> Result<()> {
             wrong.push(format!("{} of {}", report.kind, report.path));
         }
     }
-    match stages::run(&scratch.0, &args.device, precision.name()) {
+    match stages::run(&scratch.0, args, precision.name()) {
         Ok(names) => print(&format!("stages   {}: trained\n", names.join(", ")))?,
+        Err(failure) if failure.is_stop() => {
+            print("stages   stopped by a signal\n")?;
+            return Err(failure);
+        }
         Err(failure) => {
             print(&format!("stages   FAILED\n{}", failure.text()))?;
             wrong.push("stages".to_owned());

@@ -222,7 +222,7 @@ fn an_unknown_value_of_temper_kernels() {
     assert_eq!(output.status.code(), Some(2));
     assert_snapshot!(String::from_utf8_lossy(&output.stderr), @r#"
     error: unknown value of TEMPER_KERNELS: `plain`
-      hint: TEMPER_KERNELS is "cpu" (the default), "generic" (burn's tensor operations) or "gpu" (our own kernels on a GPU)
+      hint: TEMPER_KERNELS is "cpu" (the default: our own kernels, on a GPU too) or "generic" (burn's tensor operations)
     "#);
 }
 

@@ -22,8 +22,8 @@ const N_STEPS: u64 = 6;
 const ON_THE_CPU: Tolerance = Tolerance { absolute: 1e-3, relative: 0.0 };
 /// On a GPU the order of some sums is not fixed; on the CPU results are equal to the bit.
 const ON_A_GPU: Tolerance = Tolerance { absolute: 1e-4, relative: 0.0 };
-/// Rounded products differ by more, on either device.
-const ROUNDED: Tolerance = Tolerance { absolute: 1e-2, relative: 1e-2 };
+/// Rounded products differ by more, on either device: about four times the largest difference of a correct implementation.
+const ROUNDED: Tolerance = Tolerance { absolute: 3e-4, relative: 0.0 };
 
 pub(super) fn compare(config: &ModelConfig, device: &Device, dir: &Path) -> Result<Vec<Quantity>> {
     let trained = train(model_on(config, device), N_SAVED, device)?;

@@ -13,7 +13,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extensi
 use burn::tensor::{DType, Shape, Slice, Tensor};
 use burn_cubecl::CubeBackend;
 
-use crate::matmul::{MatmulOps, rounded, transposed};
+use crate::matmul::{MatmulOps, product_of_rounded as product, rounded, transposed};
 use crate::precision::{Precision, precision};
 
 /// `x · [w₁ᵀ w₂ᵀ w₃ᵀ]` of rows `[n, in]` and one to three weights `[out, in]`; of more weights, none.
@@ -71,18 +71,6 @@ fn stacked<B: LinearOps>(weights: [FloatTensor<B>; 3], n: usize, half: bool) -> 
     match n {
         1 => rounded::<B>(first, half),
         _ => B::stacked_weights(first, second, third, n, half),
-    }
-}
-
-/// The product of operands that are rounded already.
-fn product<B: MatmulOps>(
-    lhs: FloatTensor<B>,
-    rhs: FloatTensor<B>,
-    precision: Precision,
-) -> FloatTensor<B> {
-    match precision {
-        Precision::F32 | Precision::Bf16 => B::matmul_f32(lhs, rhs),
-        Precision::Tf32 => B::float_matmul(lhs, rhs),
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) use self::swiglu::swiglu_halves;
 use crate::device::is_cpu;
 use crate::dispatch::gpu_is_selected;
 
-/// Whether the GPU's kernels can read a tensor, and the user selected them.
+/// Whether the GPU's kernels can read a tensor, and the user did not select the generic ones.
 pub(crate) fn reads<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && !is_cpu(&x.device()) && gpu_is_selected()
 }

@@ -1,7 +1,8 @@
 //! Matrix products of the generic kernels, in the run's precision.
 //!
 //! burn's own product is f32 arithmetic on the CPU. On a GPU burn converts f32 to TF32 wherever tensor cores multiply, and
-//! has no switch for it. There f32 uses a product of this crate (`cuda`), and TF32 is burn's product.
+//! has no switch for it. There f32 uses a product of this crate (`cuda`), and TF32 is burn's product. With
+//! [`set_deterministic`](crate::set_deterministic) TF32 too is a product of this crate, whose kernel is not timed.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -16,66 +17,55 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::{DType, Tensor};
 
 use crate::device::is_cpu;
-use crate::precision::{Precision, precision};
-
-/// Format of the operands of a product while they are multiplied. Sums are f32 in each case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operands {
-    /// f32, no rounding.
-    Full,
-    /// Rounded to bf16, in the backward pass too.
-    Half,
-}
+use crate::precision::{Precision, is_deterministic, precision};
 
 /// `lhs · rhs` over the two last dimensions; the others are equal.
 pub(crate) fn matmul<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>) -> Tensor<D> {
-    match operands(&lhs) {
-        Some(operands) => with_operands(lhs, rhs, operands),
-        None => lhs.matmul(rhs),
-    }
+    let precision = precision();
+    let is_burns = is_cpu(&lhs.device()) || lhs.dtype() != DType::F32 || is_timed(precision);
+    if is_burns { lhs.matmul(rhs) } else { matmul_in(lhs, rhs, precision) }
 }
 
-/// Operands of this crate's product for the run's precision on the tensor's device; `None` where burn's product is right.
-fn operands<const D: usize>(x: &Tensor<D>) -> Option<Operands> {
-    if is_cpu(&x.device()) || x.dtype() != DType::F32 {
-        return None;
-    }
-    match precision() {
-        Precision::F32 => Some(Operands::Full),
-        Precision::Tf32 => None,
-        Precision::Bf16 => Some(Operands::Half),
-    }
+/// Whether burn's product, which times its kernels and may join operations around it, multiplies f32 operands on a GPU.
+fn is_timed(precision: Precision) -> bool {
+    precision == Precision::Tf32 && !is_deterministic()
 }
 
-fn with_operands<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>, operands: Operands) -> Tensor<D> {
+/// This crate's product in a precision.
+fn matmul_in<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>, precision: Precision) -> Tensor<D> {
     let (lhs, rhs) = (lhs.into_dispatch(), rhs.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as MatmulOps>::matmul_rounded(
-        lhs,
-        rhs,
-        operands == Operands::Half,
-    ))
+    Tensor::from_dispatch(<Dispatch as MatmulOps>::matmul_rounded(lhs, rhs, precision))
 }
 
 /// The operation in burn's dispatch, with its gradients.
 #[backend_extension(Flex, Autodiff, Cube: cfg(feature = "cuda"), Fusion: cfg(feature = "cuda"))]
 pub(crate) trait MatmulOps: Backend {
-    /// `lhs · rhs` as f32, of operands that are both f32 or both bf16.
+    /// `lhs · rhs` as f32, of operands that are both bf16 in `Bf16`, else both f32, which tensor cores round in `Tf32`.
     #[fusion(dtype = DType::F32, shape = shape_of(lhs, rhs))]
-    fn matmul_f32(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn matmul_f32(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self>;
 
-    /// `lhs · rhs` of f32 operands, rounded to bf16 first if `half`; the differentiable form.
+    /// `lhs · rhs` of f32 operands in a precision; the differentiable form.
     #[fusion(default)]
     fn matmul_rounded(
         lhs: FloatTensor<Self>,
         rhs: FloatTensor<Self>,
-        half: bool,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        Self::matmul_f32(rounded::<Self>(lhs, half), rounded::<Self>(rhs, half))
+        let half = precision == Precision::Bf16;
+        Self::matmul_f32(rounded::<Self>(lhs, half), rounded::<Self>(rhs, half), precision)
     }
 }
 
 impl MatmulOps for Flex {
-    fn matmul_f32(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn matmul_f32(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        _: Precision,
+    ) -> FloatTensor<Self> {
         // A product of two bf16 is exact in f32.
         let wide = |x| Self::float_cast(x, DType::F32.into());
         Self::float_matmul(wide(lhs), wide(rhs))
@@ -83,15 +73,20 @@ impl MatmulOps for Flex {
 }
 
 impl<B: MatmulOps, C: CheckpointStrategy> MatmulOps for Autodiff<B, C> {
-    fn matmul_f32(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::matmul_rounded(lhs, rhs, false)
+    fn matmul_f32(
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        Self::matmul_rounded(lhs, rhs, precision)
     }
 
     fn matmul_rounded(
         lhs: FloatTensor<Self>,
         rhs: FloatTensor<Self>,
-        half: bool,
+        precision: Precision,
     ) -> FloatTensor<Self> {
+        let half = precision == Precision::Bf16;
         let step = MatmulStep.prepare::<C>([lhs.node(), rhs.node()]).compute_bound().stateful();
         let tracked = [lhs.is_tracked(), rhs.is_tracked()];
         let lhs = rounded::<B>(lhs.into_primitive(), half);
@@ -102,11 +97,11 @@ impl<B: MatmulOps, C: CheckpointStrategy> MatmulOps for Autodiff<B, C> {
                 let saved = SavedOperands {
                     lhs: tracked[1].then(|| lhs.clone()),
                     rhs: tracked[0].then(|| rhs.clone()),
-                    half,
+                    precision,
                 };
-                prepared.finish(saved, B::matmul_f32(lhs, rhs))
+                prepared.finish(saved, B::matmul_f32(lhs, rhs, precision))
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::matmul_f32(lhs, rhs)),
+            OpsKind::UnTracked(prepared) => prepared.finish(B::matmul_f32(lhs, rhs, precision)),
         }
     }
 }
@@ -116,7 +111,7 @@ impl<B: MatmulOps, C: CheckpointStrategy> MatmulOps for Autodiff<B, C> {
 struct SavedOperands<B: Backend> {
     lhs: Option<FloatTensor<B>>,
     rhs: Option<FloatTensor<B>>,
-    half: bool,
+    precision: Precision,
 }
 
 #[derive(Debug)]
@@ -132,13 +127,16 @@ impl<B: MatmulOps> Backward<B, 2> for MatmulStep {
         _: &mut Checkpointer,
     ) {
         let [lhs_node, rhs_node] = ops.parents;
-        let SavedOperands { lhs, rhs, half } = ops.state;
+        let SavedOperands { lhs, rhs, precision } = ops.state;
+        let half = precision == Precision::Bf16;
         let d_out = rounded::<B>(gradients.consume::<B>(&ops.node), half);
         if let (Some(node), Some(rhs)) = (lhs_node, rhs) {
-            gradients.register::<B>(node.id, B::matmul_f32(d_out.clone(), transposed::<B>(rhs)));
+            let d_lhs = B::matmul_f32(d_out.clone(), transposed::<B>(rhs), precision);
+            gradients.register::<B>(node.id, d_lhs);
         }
         if let (Some(node), Some(lhs)) = (rhs_node, lhs) {
-            gradients.register::<B>(node.id, B::matmul_f32(transposed::<B>(lhs), d_out));
+            let d_rhs = B::matmul_f32(transposed::<B>(lhs), d_out, precision);
+            gradients.register::<B>(node.id, d_rhs);
         }
     }
 }
@@ -150,11 +148,18 @@ pub(crate) fn product_in<B: MatmulOps>(
     rhs: FloatTensor<B>,
     precision: Precision,
 ) -> FloatTensor<B> {
-    match precision {
-        Precision::F32 => B::matmul_f32(lhs, rhs),
-        Precision::Tf32 => B::float_matmul(lhs, rhs),
-        Precision::Bf16 => B::matmul_f32(rounded::<B>(lhs, true), rounded::<B>(rhs, true)),
-    }
+    let half = precision == Precision::Bf16;
+    product_of_rounded::<B>(rounded::<B>(lhs, half), rounded::<B>(rhs, half), precision)
+}
+
+/// The same of operands that are bf16 already if the precision is.
+#[cfg(feature = "cuda")]
+pub(crate) fn product_of_rounded<B: MatmulOps>(
+    lhs: FloatTensor<B>,
+    rhs: FloatTensor<B>,
+    precision: Precision,
+) -> FloatTensor<B> {
+    if is_timed(precision) { B::float_matmul(lhs, rhs) } else { B::matmul_f32(lhs, rhs, precision) }
 }
 
 /// `x`, in bf16 if `half`.
@@ -183,7 +188,7 @@ mod tests {
     use burn::tensor::{DType, Tensor};
     use testkit::{Tolerance, assert_close, values, wave};
 
-    use super::{Operands, with_operands};
+    use super::{Precision, matmul_in};
 
     fn rounded<const D: usize>(x: Tensor<D>) -> Tensor<D> {
         x.cast(DType::BF16).cast(DType::F32)
@@ -204,12 +209,15 @@ mod tests {
         [value, of(&a), of(&b)]
     }
 
+    /// The CPU has no tensor cores, so that TF32 rounds nothing there.
     #[test]
-    fn full_operands_give_burns_product_and_gradients_bit_by_bit() {
+    fn f32_operands_give_burns_product_and_gradients_bit_by_bit() {
         let (a, b, up) = (wave([2, 5, 7], 0.3), wave([2, 7, 3], 0.7), wave([2, 5, 3], 0.9));
-        let ours = run(|a, b| with_operands(a, b, Operands::Full), [a.clone(), b.clone()], &up);
-        let burns = run(Tensor::matmul, [a, b], &up);
-        assert_eq!(ours, burns);
+        let burns = run(Tensor::matmul, [a.clone(), b.clone()], &up);
+        for precision in [Precision::F32, Precision::Tf32] {
+            let ours = run(|a, b| matmul_in(a, b, precision), [a.clone(), b.clone()], &up);
+            assert_eq!(ours, burns);
+        }
     }
 
     /// Operands and upstream gradients are rounded, products of the rounded ones are not.
@@ -217,7 +225,7 @@ mod tests {
     fn half_operands_are_rounded_on_the_way_in_and_nothing_else() {
         let (a, b, up) = (wave([2, 5, 7], 0.3), wave([2, 7, 3], 0.7), wave([2, 5, 3], 0.9));
         let [value, da, db] =
-            run(|a, b| with_operands(a, b, Operands::Half), [a.clone(), b.clone()], &up);
+            run(|a, b| matmul_in(a, b, Precision::Bf16), [a.clone(), b.clone()], &up);
         let (a, b, up) = (rounded(a), rounded(b), rounded(up));
         let tight = Tolerance { absolute: 1e-6, of_largest: 1e-6 };
         let close = |what: &str, got: Vec<f32>, expected: Tensor<3>| {
@@ -233,7 +241,7 @@ mod tests {
         let (a, b) = (wave::<2>([4, 3], 0.3), wave::<2>([3, 2], 0.7));
         let a = a.autodiff();
         let b = b.autodiff().require_grad();
-        let grads = with_operands(a.clone(), b.clone(), Operands::Full).sum().backward();
+        let grads = matmul_in(a.clone(), b.clone(), Precision::F32).sum().backward();
         assert!(a.grad(&grads).is_none());
         assert!(b.grad(&grads).is_some());
     }

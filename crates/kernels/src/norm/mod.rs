@@ -4,6 +4,8 @@
 //! a GPU RMSNorm, and LayerNorm with a bias, are kernels of `kernels-gpu` in each direction.
 
 #[cfg(any(test, feature = "cuda"))]
+mod residual;
+#[cfg(any(test, feature = "cuda"))]
 mod rms_norm;
 
 use burn::tensor::{Tensor, module};
@@ -16,6 +18,40 @@ pub fn rms_norm(x_btd: Tensor<3>, weight_d: Tensor<1>, eps: f64) -> Tensor<3> {
     }
     let rstd_bt1 = x_btd.clone().square().mean_dim(2).add_scalar(eps).sqrt().recip();
     x_btd * rstd_bt1 * weight_d.unsqueeze()
+}
+
+/// Whether [`residual_rms_norm`] adds and normalizes in one kernel, in each direction: on a GPU in training. Elsewhere the
+/// product before it adds the residual ([`crate::fused_linear`]).
+#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "no such kernel"))]
+pub fn norms_add_residuals(x_btd: &Tensor<3>) -> bool {
+    #[cfg(feature = "cuda")]
+    let adds = x_btd.is_autodiff() && crate::gpu::reads(x_btd);
+    #[cfg(not(feature = "cuda"))]
+    let adds = false;
+    adds
+}
+
+/// [`rms_norm`] of `x + delta`, and `x + delta`; without `delta` the norm of `x`, and `x`.
+///
+/// Both results have to reach the loss if the second one does.
+pub fn residual_rms_norm(
+    x_btd: Tensor<3>,
+    delta_btd: Option<Tensor<3>>,
+    weight_d: Tensor<1>,
+    eps: f64,
+) -> [Tensor<3>; 2] {
+    #[cfg(feature = "cuda")]
+    if norms_add_residuals(&x_btd)
+        && crate::gpu::reads(&weight_d)
+        && delta_btd.as_ref().is_none_or(crate::gpu::reads)
+    {
+        return residual::fused(x_btd, delta_btd, weight_d, eps as f32);
+    }
+    let sum_btd = match delta_btd {
+        Some(delta_btd) => x_btd + delta_btd,
+        None => x_btd,
+    };
+    [rms_norm(sum_btd.clone(), weight_d, eps), sum_btd]
 }
 
 /// `(x - mean) / sqrt(variance + eps) · weight + bias`, with the biased variance (Ba et al. 2016).

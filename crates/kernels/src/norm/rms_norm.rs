@@ -47,7 +47,7 @@ pub(crate) trait NormOps: Backend {
 
 /// One f32 for each row.
 #[cfg(feature = "cuda")]
-fn rows_of(x: &TensorSpec) -> TensorSpec {
+pub(super) fn rows_of(x: &TensorSpec) -> TensorSpec {
     let mut dims: Vec<usize> = x.shape.iter().copied().collect();
     dims.pop();
     TensorSpec::new(Shape::from(dims), burn::tensor::DType::F32)
@@ -69,7 +69,7 @@ impl NormOps for burn_cubecl::CubeBackend {
         rstd: FloatTensor<Self>,
         dy: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        kernels_gpu::rms_norm::backward(x, weight, rstd, dy)
+        kernels_gpu::rms_norm::backward(x, weight, rstd, dy, None)
     }
 }
 

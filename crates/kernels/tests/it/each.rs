@@ -6,7 +6,7 @@ use kernels::WeightLayout;
 use crate::check::View;
 use crate::operations::{
     FusedLinear, Kind, check_activations, check_attention, check_biased_attention, check_embedding,
-    check_head, check_linear, check_norms, check_packed, check_rope,
+    check_head, check_linear, check_norms, check_packed, check_residual_norms, check_rope,
 };
 use crate::reference::Attention;
 
@@ -273,6 +273,7 @@ fn norms_of_every_size() {
     for view in ALL {
         for shape in [[1, 1, 1], [1, 1, 5], [2, 3, 17], [1, 66, 33]] {
             check_norms(shape, view);
+            check_residual_norms(shape, view);
         }
     }
 }

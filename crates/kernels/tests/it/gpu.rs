@@ -5,14 +5,15 @@
 
 use burn::tensor::{Device, Tensor};
 use kernels::{
-    AdamwParameter, AdamwStep, Moments, WeightLayout, adamw_step, adamw_steps, sums_of_squares,
+    AdamwParameter, AdamwStep, LinearInput, LinearMap, Moments, Precision, WeightLayout,
+    adamw_step, adamw_steps, sums_of_squares,
 };
 use testkit::{Tolerance, assert_close, values};
 
 use crate::check::View;
 use crate::operations::{
     FusedLinear, Kind, check_attention, check_embedding, check_head, check_norms, check_packed,
-    check_rope,
+    check_residual_norms, check_rope,
 };
 use crate::reference::Attention;
 use crate::support::{device, on_device, random};
@@ -64,6 +65,15 @@ fn norms() {
     on_gpu(|| {
         for dims in [[1, 1, 1], [2, 3, 8], [3, 7, 37], [1, 2, 1030]] {
             ALL.iter().for_each(|view| check_norms(dims, *view));
+        }
+    });
+}
+
+#[test]
+fn norms_of_residual_streams() {
+    on_gpu(|| {
+        for dims in [[1, 1, 1], [2, 3, 8], [3, 7, 37]] {
+            ALL.iter().for_each(|view| check_residual_norms(dims, *view));
         }
     });
 }
@@ -207,12 +217,95 @@ fn products_of_several_weights() {
     });
 }
 
+/// Products in reduced precision, forward and backward, by the kernels that shapes select.
+#[test]
+fn products_whose_kernels_are_not_timed() {
+    on_gpu(|| {
+        let product = |device: &Device| -> Vec<Vec<f32>> {
+            let device = device.clone().autodiff();
+            let leaf = |shape: [usize; 2], seed| random(shape, seed, &device).require_grad();
+            let (x, weight) = (leaf([70, 40], 1), leaf([24, 40], 2));
+            let y = kernels::linear(x.clone(), weight.clone(), None);
+            let grads = (y.clone() * random([70, 24], 3, &device)).sum().backward();
+            let of = |x: &Tensor<2>| values(&x.grad(&grads).expect("a gradient"));
+            vec![values(&y), of(&x), of(&weight)]
+        };
+        let want = kernels::with_generic_kernels(|| product(&Device::flex()));
+        kernels::set_deterministic(true);
+        for (precision, of_largest) in [(Precision::Tf32, 1e-3), (Precision::Bf16, 1e-2)] {
+            let (got, again) =
+                kernels::with_precision(precision, || (product(&device()), product(&device())));
+            assert_eq!(got, again);
+            for (got, want) in got.iter().zip(&want) {
+                let tolerance = Tolerance { absolute: 1e-6, of_largest };
+                assert_close(&format!("{precision:?}"), got, want, tolerance);
+            }
+        }
+        kernels::set_deterministic(false);
+    });
+}
+
+/// Weights that an update has put below each other, and a product that reads them without a copy.
+#[test]
+fn products_of_updated_weights() {
+    on_gpu(|| {
+        let sizes = [128, 256, 128, 33, 128];
+        let start = |device: &Device| -> Vec<Tensor<1>> {
+            sizes.iter().zip(1..).map(|(n, seed)| random([n * 8], seed, device)).collect()
+        };
+        let step = AdamwStep {
+            lr: 0.01,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            step: 1,
+            grad_scale: 1.0,
+        };
+        let updated = |device: &Device| -> Vec<Tensor<1>> {
+            let parameter = |weight: Tensor<1>| AdamwParameter {
+                grad: weight.clone().sin(),
+                moments: Moments::zeros_like(&weight),
+                weight,
+                step,
+            };
+            let parameters = start(device).into_iter().map(parameter).collect();
+            adamw_steps(parameters).into_iter().map(|(weight, _)| weight).collect()
+        };
+        let product = |device: &Device, which: &[usize]| -> Vec<Vec<f32>> {
+            let weights = updated(device);
+            let device = device.clone().autodiff();
+            let map = |i: &usize| LinearMap {
+                weight: Tensor::from_inner(weights[*i].clone().reshape([sizes[*i], 8]))
+                    .require_grad(),
+                layout: WeightLayout::OutIn,
+                bias_o: None,
+                adapter: None,
+            };
+            let maps: Vec<LinearMap> = which.iter().map(map).collect();
+            let x = random([1, 3, 8], 9, &device).require_grad();
+            let y = kernels::fused_linear(LinearInput::Plain(x.clone()), &maps, None);
+            let grads = y.clone().square().sum().backward();
+            let mut found = vec![values(&y), values(&x.grad(&grads).expect("a gradient"))];
+            found.extend(maps.iter().map(|map| values(&map.weight.grad(&grads).expect("one"))));
+            found
+        };
+        let tight = Tolerance { absolute: 1e-5, of_largest: 4e-6 };
+        for which in [&[0, 1, 2][..], &[0, 1], &[1, 0], &[2, 3, 4], &[0, 2]] {
+            let (got, want) = (product(&device(), which), product(&Device::flex(), which));
+            for (got, want) in got.iter().zip(&want) {
+                assert_close(&format!("weights {which:?}"), got, want, tight);
+            }
+        }
+    });
+}
+
 /// More parameters than a launch takes, with two kinds of settings; the first weight has another owner.
 #[test]
 fn adamw_of_many_parameters() {
     on_gpu(|| {
         let lengths: Vec<usize> =
-            (0..21).map(|i| [1, 5, 1000, 1024, 9001, 33][i % 6] + i / 6).collect();
+            (0..70).map(|i| [1, 5, 1000, 1024, 9001, 33][i % 6] + i / 6).collect();
         let (cpu, gpu) = (Device::flex(), device());
         let all = |seed: u64, device: &Device| -> Vec<Tensor<1>> {
             let of = |(i, n): (usize, &usize)| random([*n], seed * 100 + i as u64, device);
@@ -263,7 +356,7 @@ fn adamw_of_many_parameters() {
 #[test]
 fn sums_of_squares_of_many_tensors() {
     on_gpu(|| {
-        let lengths: Vec<usize> = (0..19).map(|i| [1, 70, 4097, 20_011][i % 4] + i / 4).collect();
+        let lengths: Vec<usize> = (0..35).map(|i| [1, 70, 4097, 20_011][i % 4] + i / 4).collect();
         let tensors = |device: &Device| -> Vec<Tensor<1>> {
             lengths.iter().zip(1..).map(|(n, seed)| random([*n], seed, device)).collect()
         };

@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 use kernels::{
     Adapter, AttentionMask, GeluKind, Heads, LinearInput, LinearMap, LogProbs, WeightLayout,
     add_lora, attention, attention_packed, embedding, fused_linear, gelu, layer_norm, linear,
-    linear_cross_entropy, linear_io, linear_logprobs, rms_norm, rope, silu, swiglu,
+    linear_cross_entropy, linear_io, linear_logprobs, residual_rms_norm, rms_norm, rope, silu,
+    swiglu,
 };
 use testkit::{Tolerance, values};
 
@@ -345,6 +346,33 @@ pub(crate) fn check_norms([b, t, d]: [usize; 3], view: View) {
         &|leaves| flat(layer_norm(leaves[0].d3(), leaves[1].d1(), Some(leaves[2].d1()), EPS)),
         &|inputs: &Inputs| reference::layer_norm(&inputs[0], &inputs[1], Some(&inputs[2]), EPS),
     );
+}
+
+/// [`residual_rms_norm`]: the norm, then the residual stream.
+pub(crate) fn check_residual_norms([b, t, d]: [usize; 3], view: View) {
+    let x = |seed| Input::random(&[b, t, d], seed).view(view);
+    let check = |adds: bool| {
+        let mut inputs = vec![Input::random(&[d], 2), x(1)];
+        if adds {
+            inputs.push(x(3));
+        }
+        let run = move |leaves: &[Leaf]| {
+            let delta = adds.then(|| leaves[2].d3());
+            let [y, sum] = residual_rms_norm(leaves[1].d3(), delta, leaves[0].d1(), EPS);
+            flat(Tensor::cat(vec![y, sum], 0))
+        };
+        let reference = move |inputs: &Inputs| {
+            let sum = if adds { reference::sum(&inputs[1], &inputs[2]) } else { inputs[1].clone() };
+            let mut out = reference::rms_norm(&sum, &inputs[0], EPS);
+            out.extend(sum);
+            out
+        };
+        let name = format!("residual_rms_norm {b} {t} {d} {adds} {view:?}");
+        let operation =
+            Operation { name, inputs, run: &run, reference: &reference, tolerance: NORMS };
+        operation.check(2 * b * t * d);
+    };
+    [false, true].into_iter().for_each(check);
 }
 
 pub(crate) fn check_activations(shape: [usize; 2], view: View) {

@@ -87,6 +87,26 @@ impl Block {
         }
     }
 
+    /// The whole block, where norms add what comes before them to the residual stream.
+    fn forward_in_norms(
+        &self,
+        x_btd: &Tensor<3>,
+        context: &BlockContext,
+        cache: &mut Option<(&mut LayerCache, usize)>,
+    ) -> Option<Tensor<3>> {
+        let [before, None, None] = self.norms() else { return None };
+        let (first, second) = self.input_layernorm.as_ref().zip(before)?;
+        let Some(FeedForward::Dense(mlp)) = &self.mlp else { return None };
+        if self.residual_multiplier != 1.0 || !kernels::norms_add_residuals(x_btd) {
+            return None;
+        }
+        let [input_btd, x_btd] = first.forward_residual(x_btd.clone(), None);
+        let input = LinearInput::Plain(input_btd);
+        let attended_btd = self.self_attn.forward(input, None, context, cache.take());
+        let [input_btd, x_btd] = second.forward_residual(x_btd, Some(attended_btd));
+        Some(mlp.forward(LinearInput::Plain(input_btd), self.hidden_act, Some(x_btd)))
+    }
+
     /// Adds attention to the residual stream.
     fn attention(
         &self,
@@ -166,8 +186,11 @@ impl decoder::Block for Block {
         &self,
         x_btd: Tensor<3>,
         context: &BlockContext,
-        cache: Option<(&mut LayerCache, usize)>,
+        mut cache: Option<(&mut LayerCache, usize)>,
     ) -> (Tensor<3>, Option<Routing>) {
+        if let Some(x_btd) = self.forward_in_norms(&x_btd, context, &mut cache) {
+            return (x_btd, None);
+        }
         let x_btd = if context.recomputes && self.is_sparse() && cache.is_none() {
             self.recomputed_attention(x_btd, context)
         } else {

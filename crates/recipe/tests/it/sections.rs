@@ -45,6 +45,16 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
+fn kernels_are_timed_unless_the_recipe_is_deterministic() {
+    let plain = parse(GOOD).unwrap();
+    assert!(!plain.recipe.deterministic);
+    assert!(!plain.resolved_toml.contains("deterministic"));
+    let pinned = parse(&format!("deterministic = true\n{GOOD}")).unwrap();
+    assert!(pinned.recipe.deterministic);
+    assert!(pinned.resolved_toml.contains("deterministic = true"));
+}
+
+#[test]
 fn chat_templates_splits_and_rope_are_read() {
     let text = GOOD
         .replace("start = \"pretrain\"\n", "start = \"pretrain\"\nchat_template = \"mine.jinja\"\n")

@@ -87,6 +87,9 @@ fn what_changes_only_bits_is_tolerated() {
     assert_eq!(after("pretrain", "/pretrain/micro_batch", json!(2)), (vec![], vec![line]));
     let line = "device: was `cpu`, is now `cuda`".to_owned();
     assert_eq!(after("sft", "/device", json!("cuda")), (vec![], vec![line]));
+    // Unset is the default.
+    let line = "deterministic: was unset, is now `true`".to_owned();
+    assert_eq!(after("sft", "/deterministic", json!(true)), (vec![], vec![line]));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::args::{LogStyle, RecipeArgs};
+use crate::args::{LogStyle, RecipeArgs, SelftestArgs};
 use crate::commands::run::train_stages;
 use crate::failure::Result;
 use crate::render::progress::PlanProgress;
@@ -12,7 +12,7 @@ use crate::render::progress::PlanProgress;
 const RECIPE: &str = include_str!("stages.toml");
 
 /// Trains the stages and returns their names. Progress is printed to stderr.
-pub(super) fn run(scratch: &Path, device: &str, precision: &str) -> Result<Vec<String>> {
+pub(super) fn run(scratch: &Path, args: &SelftestArgs, precision: &str) -> Result<Vec<String>> {
     let dir = scratch.join("stages");
     fsio::create_dir_all(&dir)?;
     let recipe = dir.join("selftest.toml");
@@ -24,7 +24,12 @@ pub(super) fn run(scratch: &Path, device: &str, precision: &str) -> Result<Vec<S
     ] {
         fsio::write_atomic(dir.join(name), text)?;
     }
-    let set = [("device", device), ("precision", precision)];
+    let deterministic = if args.deterministic { "true" } else { "false" };
+    let set = [
+        ("device", args.device.as_str()),
+        ("precision", precision),
+        ("deterministic", deterministic),
+    ];
     let args = RecipeArgs {
         recipe: recipe.clone(),
         data_dir: None,
