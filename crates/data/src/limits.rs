@@ -24,10 +24,12 @@ pub const UNPACKED_RATIO: u64 = 500;
 pub const FREE_UNPACKED_BYTES: u64 = 64 << 20;
 /// Members of a gzip file that may be without content.
 pub const EMPTY_MEMBERS: usize = 1000;
-/// The footer of a parquet file, in bytes.
-pub const PARQUET_FOOTER_BYTES: u64 = 64 << 20;
+/// The footer of a parquet file, in bytes; 100,000 column chunks have about 10 MB. It takes up to forty times as much in memory.
+pub const PARQUET_FOOTER_BYTES: u64 = 16 << 20;
 /// One page of a parquet file after decompression, in bytes (writers aim at 1 MiB).
 pub const PARQUET_PAGE_BYTES: u64 = 128 << 20;
+/// The largest pages of all columns of a parquet file together, in bytes: they are in memory at the same time.
+pub const PARQUET_PAGES_BYTES: u64 = 2 * PARQUET_PAGE_BYTES;
 /// The header of one page, in bytes.
 pub const PARQUET_PAGE_HEADER_BYTES: usize = 1 << 20;
 /// Number of values that one page may declare.
@@ -49,8 +51,11 @@ pub const COLUMNAR_ROW_MEMORY: u64 = 192 << 20;
 pub const ARROW_METADATA_BYTES: u64 = 16 << 20;
 /// One Arrow record batch, compressed or decompressed, in bytes.
 pub const ARROW_BATCH_BYTES: u64 = 1 << 30;
-/// Decompressed bytes for each byte of a compressed Arrow record batch of more than [`FREE_UNPACKED_BYTES`].
-pub const ARROW_BATCH_RATIO: u64 = 32;
+/// Decompressed bytes for each byte of a compressed Arrow record batch of more than [`FREE_UNPACKED_BYTES`]. Rows that all begin
+/// with the same long text have about 50.
+pub const ARROW_BATCH_RATIO: u64 = 100;
+/// Bytes that are copied because parts of dictionaries of an Arrow file follow the first ones: each copies what was there.
+pub const ARROW_COPIED_BYTES: u64 = 2 << 30;
 /// Compressed dictionaries of one Arrow file after decompression, in bytes. All are kept.
 pub const ARROW_DICTIONARY_BYTES: u64 = 256 << 20;
 /// Files that one source may expand to.

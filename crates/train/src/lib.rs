@@ -54,7 +54,7 @@ pub use reference_logprobs::{
 };
 pub use replicas::on_replicas;
 pub use resume_rules::{Differences, differences, flat_keys};
-pub use run_dir::{Finished, RunDir, RunDirGuard, StageDir, StageStatus};
+pub use run_dir::{Finished, RunDir, RunDirGuard, StageDir, StageStatus, recorded_environment};
 pub use schedule::lr;
 pub use signals::StopFlag;
 pub use stage_run::{StageRun, StageSettings, StepReport};

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::checkpoint::{
     CHECKPOINT_FORMAT, RECIPE_FILE, check_format, checkpoint_name, checkpoint_steps,
 };
+use crate::environment::Environment;
 use crate::leftovers::{self, DRY_SAVE};
 use crate::resume_rules::differences;
 use crate::{Error, Result};
@@ -313,4 +314,22 @@ fn stages_of(recipe: &Value) -> Vec<String> {
         .filter(|(_, section)| section.get("optimizer").is_some())
         .map(|(name, _)| name.clone())
         .collect()
+}
+
+/// The environment that the newest checkpoint of a run names, of the last of its stages that has one.
+///
+/// Errors: a directory of checkpoints cannot be read.
+pub fn recorded_environment(stages: &[StageDir]) -> Result<Option<Environment>> {
+    for stage in stages.iter().rev() {
+        let checkpoints = stage.checkpoints();
+        for step in checkpoint_steps(&checkpoints)?.into_iter().rev() {
+            // A MANIFEST that cannot be read is reported when the checkpoint is loaded.
+            let manifest = fsio::read_manifest(checkpoints.join(checkpoint_name(step))).ok();
+            let recorded = manifest.and_then(|manifest| manifest.extra.get("environment").cloned());
+            if let Some(found) = recorded.and_then(|found| serde_json::from_value(found).ok()) {
+                return Ok(Some(found));
+            }
+        }
+    }
+    Ok(None)
 }

@@ -101,12 +101,19 @@ fn damaged(path: &Path) -> Failure {
     )
 }
 
-/// How a run that was started before computes products in bf16: older versions used pairs and recorded nothing.
+/// How a run that was started before computes products in bf16, as the file says: older versions used pairs and recorded nothing.
+///
+/// Errors: another version wrote the file, or its value is none that this version knows.
 pub(super) fn bf16_products_of(run_dir: &Path) -> Result<Option<kernels::Bf16Products>> {
     let Some(recorded) = recorded(run_dir)? else { return Ok(None) };
-    let name = recorded.get("bf16_products").and_then(Value::as_str);
-    let name = name.unwrap_or(kernels::Bf16Products::Pairs.name());
-    Ok(kernels::Bf16Products::ALL.into_iter().find(|products| products.name() == name))
+    match recorded.get("bf16_products") {
+        None if recorded.get("format").is_none() => Ok(Some(kernels::Bf16Products::Pairs)),
+        None | Some(Value::Null) => Ok(None),
+        Some(name) => {
+            let products = name.as_str().and_then(kernels::Bf16Products::of_name);
+            products.map(Some).ok_or_else(|| damaged(&run_dir.join(FILE)))
+        }
+    }
 }
 
 /// What the file of a run that was started before says.
@@ -117,7 +124,10 @@ fn recorded(run_dir: &Path) -> Result<Option<Value>> {
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let value = serde_json::from_str(&text).map_err(|_| damaged(&path))?;
+    let value: Value = serde_json::from_str(&text).map_err(|_| damaged(&path))?;
+    if !value.is_object() {
+        return Err(damaged(&path));
+    }
     check_format(&path, &value)?;
     Ok(Some(value))
 }

@@ -77,7 +77,7 @@ pub(super) fn train_stages<'a>(
         progress.event(&train::Event::Warning { message });
     }
     check_starts(plan)?;
-    let bf16_products = bf16_products_of(plan)?;
+    let bf16_products = bf16_products_of(plan, &run_dir)?;
     launch::write(&plan.paths.run_dir, args, plan.clock, bf16_products)?;
     progress.attach(Live::start(live_settings(plan, &run_dir, log, &stop)?));
     let mut record = RunRecord::start(plan, &run_dir)?;
@@ -86,12 +86,20 @@ pub(super) fn train_stages<'a>(
     trained
 }
 
-/// How the run computes products in bf16 on the CPU: as it began, or for a new run the faster way, once measured.
-fn bf16_products_of(plan: &Plan) -> Result<Option<kernels::Bf16Products>> {
+/// How the run computes products in bf16 on the CPU: as its newest checkpoint says, else as its command line was recorded, and for
+/// a new run the faster way, once measured.
+fn bf16_products_of(plan: &Plan, run_dir: &RunDir) -> Result<Option<kernels::Bf16Products>> {
     if plan.device != "cpu" || kernels::precision() != kernels::Precision::Bf16 {
         return Ok(None);
     }
-    if let Some(products) = launch::bf16_products_of(&plan.paths.run_dir)? {
+    let stages: Vec<_> = plan.stages.iter().map(|stage| run_dir.stage(&stage.name)).collect();
+    let of_checkpoint = train::recorded_environment(&stages)?
+        .and_then(|found| kernels::Bf16Products::of_name(&found.bf16_products));
+    let recorded = match of_checkpoint {
+        Some(products) => Some(products),
+        None => launch::bf16_products_of(run_dir.root())?,
+    };
+    if let Some(products) = recorded {
         // Another processor may lack them. The checkpoint's environment then differs, and the run warns of it.
         kernels::set_bf16_products(products);
     }

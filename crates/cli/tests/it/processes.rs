@@ -199,8 +199,18 @@ fn a_run_keeps_its_products_in_bf16() {
         fsio::remove_dir_all(stage.join("model")).expect("removed");
         fsio::remove_file(stage.join("finished.json")).expect("removed");
         fsio::remove_dir_all(stage.join("checkpoints/step-000003")).expect("removed");
-        run(&["resume", name]);
+        // The command line of a damaged record, and the day: the checkpoints say the rest.
+        let date = measured["date"].as_str().expect("a day");
+        place.write(&format!("runs/{name}/launch.json"), format!("{{\"date\": \"{date}\"}}"));
+        run(&["run", "t.toml", "--name", name]);
         assert_eq!(weights(name), whole, "{name}");
+        assert_eq!(launch(name)["bf16_products"], name);
+    }
+    for damaged in ["null", "[]", "{\"format\": 1, \"bf16_products\": \"pairx\"}"] {
+        place.write("runs/damaged/launch.json", damaged);
+        let outcome = place.temper(&["run", "t.toml", "--name", "damaged"]);
+        assert_eq!(outcome.code, Some(2), "{damaged}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("the file is damaged"), "{}", outcome.stderr);
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ::arrow::array::RecordBatch;
 use ::arrow::buffer::Buffer;
 use ::arrow::ipc::reader::StreamDecoder;
-use ::arrow::ipc::{MessageHeader, root_as_message};
+use ::arrow::ipc::{Field, MessageHeader, root_as_message};
 
 use crate::error::{Error, Result};
 use crate::limits;
@@ -26,6 +26,28 @@ const FILE_MAGIC: &[u8] = b"ARROW1\0\0";
 const PADDING_BYTES: usize = 64;
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
+/// Names of all columns of a schema, in bytes.
+const NAME_BYTES: usize = 16 << 20;
+
+/// What a schema may still declare.
+struct Declared {
+    fields: usize,
+    name_bytes: usize,
+}
+
+impl Declared {
+    /// Takes fields and those within them; false if they are too many.
+    fn take(&mut self, fields: &[Field<'_>]) -> bool {
+        fields.iter().all(|field| {
+            let name = field.name().map_or(0, str::len);
+            let left = self.fields.checked_sub(1).zip(self.name_bytes.checked_sub(name));
+            let Some((fields, name_bytes)) = left else { return false };
+            (self.fields, self.name_bytes) = (fields, name_bytes);
+            field.children().is_none_or(|children| self.take(&children.iter().collect::<Vec<_>>()))
+        })
+    }
+}
+
 /// The rows of one file.
 pub(crate) struct ArrowRows {
     file: Arc<Path>,
@@ -35,6 +57,9 @@ pub(crate) struct ArrowRows {
     declared: Expansion,
     /// Bytes of the compressed dictionaries so far, after decompression.
     dictionary_bytes: u64,
+    /// Bytes of all dictionaries so far as they are in the file, and of those that later parts copied.
+    dictionary_parts: u64,
+    copied: u64,
     decoder: StreamDecoder,
     /// Whether the first message, which is the schema, was read.
     schema_seen: bool,
@@ -70,6 +95,8 @@ impl ArrowRows {
             expansion: Expansion::of(path),
             declared: Expansion::of(path),
             dictionary_bytes: 0,
+            dictionary_parts: 0,
+            copied: 0,
             decoder: StreamDecoder::new(),
             schema_seen: false,
             schema_checked: false,
@@ -146,12 +173,37 @@ impl ArrowRows {
     /// Length of the body, checked against the limits.
     fn check_metadata(&self, metadata: &[u8]) -> Result<u64> {
         let message = root_as_message(metadata).map_err(|_| self.bad("a broken message"))?;
+        if let Some(fields) = message.header_as_schema().and_then(|schema| schema.fields()) {
+            // Parts of a message may be shared, so that few bytes are very many fields. Names are copied.
+            let mut left = Declared { fields: limits::SCHEMA_FIELDS, name_bytes: NAME_BYTES };
+            if !left.take(&fields.iter().collect::<Vec<_>>()) {
+                return Err(self.bad("too many columns, or names that are too long"));
+            }
+        }
         let body =
             u64::try_from(message.bodyLength()).map_err(|_| self.bad("a negative length"))?;
         if body > limits::ARROW_BATCH_BYTES {
             return Err(self.too_large("bytes of a record batch", body, limits::ARROW_BATCH_BYTES));
         }
         Ok(body)
+    }
+
+    /// Counts what a part of a dictionary copies: as much as all dictionaries have, at most.
+    fn check_parts(&mut self, is_delta: bool, n_bytes: u64) -> Result<()> {
+        self.dictionary_parts = self.dictionary_parts.saturating_add(n_bytes);
+        if !is_delta {
+            return Ok(());
+        }
+        self.copied = self.copied.saturating_add(self.dictionary_parts);
+        if self.copied > limits::ARROW_COPIED_BYTES {
+            let limit = limits::ARROW_COPIED_BYTES;
+            return Err(self.too_large(
+                "bytes copied for parts of dictionaries",
+                self.copied,
+                limit,
+            ));
+        }
+        Ok(())
     }
 
     /// Checks what a batch declares: its rows, and the decompressed sizes of its buffers.
@@ -171,6 +223,9 @@ impl ArrowRows {
             if length > limits::PARQUET_PAGE_VALUES {
                 return Err(self.too_large("rows of a batch", length, limits::PARQUET_PAGE_VALUES));
             }
+        }
+        if let Some(dictionary) = message.header_as_dictionary_batch() {
+            self.check_parts(dictionary.isDelta(), body.len() as u64)?;
         }
         if batch.compression().is_none() {
             return Ok(());

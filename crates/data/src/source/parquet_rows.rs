@@ -57,7 +57,7 @@ impl GroupCost {
             }
             Ok(())
         };
-        within("bytes of the pages of a row", self.page_bytes, limits::PARQUET_PAGE_BYTES)?;
+        within("bytes of the pages of a row", self.page_bytes, limits::PARQUET_PAGES_BYTES)?;
         let largest = catch_panics(|| {
             largest_row(input, column, &pages).map_err(|error| parquet_reason(&error))
         })

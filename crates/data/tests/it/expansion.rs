@@ -239,3 +239,47 @@ fn a_row_without_an_end_is_not_read_for_ever() {
         assert!(said.contains("too long to be skipped"), "{said}");
     }
 }
+
+/// 8 kB in which 600 fields have the same 600 children with one name of 3,000 letters, and 65 kB with a text of 60 MB and 4,000
+/// additions to its dictionary, each of which would copy it.
+#[test]
+fn arrow_files_whose_parts_are_shared_or_added_to_are_refused() {
+    let seed = |name: &str| {
+        let path = format!("{}/../../tests/hostile/seeds/{name}", env!("CARGO_MANIFEST_DIR"));
+        verdict(Path::new(&path), None)
+    };
+    let said = seed("shared-fields.arrow");
+    assert!(said.contains("too many columns"), "{said}");
+    let said = seed("delta-dictionaries.arrow.gz");
+    assert!(said.contains("bytes copied for parts of dictionaries over the limit"), "{said}");
+}
+
+/// What a footer describes takes forty times its bytes.
+#[test]
+fn a_large_parquet_footer_is_refused() {
+    let length = (17_u32 << 20).to_le_bytes();
+    let bytes = [b"PAR1", vec![0; 17 << 20].as_slice(), &length, b"PAR1"].concat();
+    let folder = folder();
+    let said = verdict(&file(folder.path(), "x.parquet", bytes), None);
+    assert!(said.contains("over the limit of 16777216"), "{said}");
+}
+
+/// Each column's largest page is below the limit; both are in memory at the same time.
+#[test]
+fn long_documents_in_two_columns_are_read() {
+    let folder = folder();
+    let texts = |letter: &str| -> ArrayRef {
+        Arc::new(StringArray::from(vec![letter.repeat(1 << 20); 75]))
+    };
+    let batch = table(&[("text", texts("a")), ("summary", texts("b"))]);
+    let mut bytes = Vec::new();
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_data_page_size_limit(usize::MAX)
+        .set_write_batch_size(1000)
+        .build();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    assert_eq!(verdict(&file(folder.path(), "x.parquet", bytes), None), "75 rows");
+}

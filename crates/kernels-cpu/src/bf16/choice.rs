@@ -39,6 +39,11 @@ impl Bf16Products {
         }
     }
 
+    /// The way with a name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|products| products.name() == name)
+    }
+
     /// The name in a run's record.
     pub fn name(self) -> &'static str {
         match self {
