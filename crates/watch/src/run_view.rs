@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::message::{Message, MessageKind};
+use crate::pace::Pace;
 use crate::row::Row;
 use crate::series::Series;
 use crate::status::{RunState, StageSteps, Status};
@@ -98,9 +99,7 @@ pub(crate) struct StageView {
     pub(crate) samples: VecDeque<Sample>,
     /// Time of the start, in the process that trains.
     started: Option<f64>,
-    /// Time and number of the first update that this process logged. What comes before it (a first evaluation, what a teacher
-    /// computes in advance) does not tell how long an update takes.
-    first: Option<(f64, u64)>,
+    pace: Pace,
 }
 
 impl RunView {
@@ -163,8 +162,8 @@ impl RunView {
             Update::StageStarted(start) => self.start_stage(start, now),
             Update::Row(row) => {
                 if let Some(stage) = self.stages.get_mut(self.current) {
-                    if !row.is_eval && stage.first.is_none() {
-                        stage.first = Some((now, row.step));
+                    if !row.is_eval {
+                        stage.pace.note(row.step, now);
                     }
                     stage.add_row(row);
                     stage.tick(now);
@@ -275,7 +274,7 @@ impl RunView {
         stage.max_steps = start.max_steps;
         (stage.n_parameters, stage.n_trained) = (start.n_parameters, start.n_trained);
         (stage.elapsed, stage.left, stage.is_finished) = (0.0, None, false);
-        (stage.started, stage.first) = (Some(now), None);
+        (stage.started, stage.pace) = (Some(now), Pace::default());
         stage.truncate_after(start.step);
         self.current =
             self.stages.iter().position(|stage| stage.name == start.name).unwrap_or_default();
@@ -335,13 +334,8 @@ impl StageView {
     fn tick(&mut self, now: f64) {
         let Some(start) = self.started else { return };
         self.elapsed = (now - start).max(0.0);
-        let Some((first, first_step)) = self.first else { return };
-        let done = self.step.saturating_sub(first_step);
         // Time passes between updates: the estimate counts from the latest one.
-        if done > 0 && self.max_steps > 0 {
-            let per_step = (now - first).max(0.0) / done as f64;
-            self.left = Some(per_step * self.max_steps.saturating_sub(self.step) as f64);
-        }
+        self.left = self.pace.left(self.step, self.max_steps, now).or(self.left);
     }
 
     pub(crate) fn curve(&self, names: &[&str]) -> Option<&Series> {
