@@ -126,7 +126,7 @@ impl Failure {
     pub(crate) fn from_error(error: &(dyn Error + 'static), hint: Option<String>) -> Self {
         let code = if is_of_machine(error) { RUN_FAILED } else { WRONG_INPUT };
         let of_files = |cause: &(dyn Error + 'static)| {
-            cause.is::<fsio::Damage>() || cause.is::<fsio::OtherFormat>()
+            cause.is::<fsio::Damage>() || cause.is::<fsio::OtherFormat>() || is_of_kind(cause)
         };
         let is_input = causes(error).into_iter().any(of_files);
         let hint = hint.or_else(|| lacks_files(error).then(|| fsio::OPEN_FILES_HINT.to_owned()));
@@ -216,6 +216,20 @@ fn is_of_path(error: &std::io::Error) -> bool {
                 | InvalidInput
                 | InvalidFilename
         )
+}
+
+/// Whether something that is read is of another kind: a directory in the place of a file, a file or a pipe in that of another, a
+/// loop of links.
+fn is_of_kind(cause: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind::{IsADirectory, NotADirectory};
+    if let Some(fsio::Error::NotAFile { .. }) = cause.downcast_ref() {
+        return true;
+    }
+    cause.downcast_ref::<fsio::IoFailure>().is_some_and(|failure| {
+        let is_of_links = failure.raw_os_error() == Some(libc_codes::ELOOP);
+        !failure.is_write()
+            && (is_of_links || matches!(failure.kind(), IsADirectory | NotADirectory))
+    })
 }
 
 /// No file descriptors, no memory, a failing disk, a call that a signal interrupted.

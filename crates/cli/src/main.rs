@@ -32,12 +32,13 @@ fn main() -> ExitCode {
     out_of_memory::report_refused_memory();
     kernels::find_cuda_toolkit();
     fsio::watchdog::watch_with(stop_late_operation);
+    let prepared = train::signals::report_large_files();
     let matches = examples::command().try_get_matches();
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return wrong_arguments(&error),
     };
-    let outcome = dispatch(cli, clock);
+    let outcome = prepared.map_err(Into::into).and_then(|()| dispatch(cli, clock));
     // The last lines of progress must be on the screen before an error.
     render::stderr::flush();
     match outcome {
@@ -67,7 +68,6 @@ fn stop_late_operation(description: &str) {
 
 fn dispatch(cli: Cli, clock: bench::Clock) -> failure::Result<()> {
     kernels::check_kernel_setting()?;
-    train::signals::report_large_files()?;
     if let Some(threads) = cli.threads {
         kernels::set_threads(threads)?;
     }

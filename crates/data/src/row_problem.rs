@@ -55,6 +55,9 @@ pub enum RowProblem {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// A CSV file ends within a quoted field.
+    #[error("a quoted field that does not end: the rest of the file is in it")]
+    UnclosedQuote,
     /// A CSV record has another number of fields than the header.
     #[error("{found} fields where the header has {expected}")]
     FieldCount {
@@ -220,6 +223,11 @@ impl RowProblem {
             }
             Self::LongText { .. } => {
                 format!("shorten the text, or a template that repeats a column; {skip}")
+            }
+            Self::UnclosedQuote => {
+                format!(
+                    "write a quote within a field twice, or the file again if it was cut off; {skip}"
+                )
             }
             Self::LongInteger { .. } => format!("write it as a text in quotes; {skip}"),
             Self::TooLong { .. } | Self::TooManyValues { .. } => {

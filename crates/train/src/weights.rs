@@ -249,6 +249,8 @@ pub enum SaveFormat {
         config: LoraConfig,
         /// The directory of the base model.
         base: PathBuf,
+        /// The base model as adapter_config.json names it: its directory as the recipe has it, in a resumed stage too.
+        base_name: String,
         /// The hash of its weights.
         base_sha256: String,
         /// The type of its weights in memory.
@@ -259,16 +261,16 @@ pub enum SaveFormat {
 impl SaveFormat {
     fn adapter(config: LoraConfig, base: PathBuf, base_dtype: BaseDtype) -> Result<Self> {
         let base_sha256 = plan::weights_hash(&base)?;
-        Ok(Self::Adapter { config, base, base_sha256, base_dtype })
+        let base_name = base.display().to_string();
+        Ok(Self::Adapter { config, base, base_name, base_sha256, base_dtype })
     }
 
     /// Writes the weights in f32, for an adapter with its configuration and the record of its base model.
     pub fn write<M: TrainedModel>(&self, dir: &mut DirWriter, model: &M) -> Result<()> {
         match self {
             Self::Whole => save_model(dir, |out| model.write_safetensors(out, Dtype::F32)),
-            Self::Adapter { config, base, base_sha256, base_dtype } => {
-                let named = base.display().to_string();
-                lora::export(model, config, Some(&named), Dtype::F32, dir)?;
+            Self::Adapter { config, base, base_name, base_sha256, base_dtype } => {
+                lora::export(model, config, Some(base_name), Dtype::F32, dir)?;
                 let record = BaseFile::new(dir.final_dir(), base, base_sha256, *base_dtype);
                 let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
                 dir.write(BASE_FILE, text)?;
@@ -440,7 +442,10 @@ pub fn resumed_weights<M: TrainedModel>(
     let (model, _) = M::open(&base, seed, bases)?;
     let (Adapted { model, dropout, .. }, peft) = lora::load(model, checkpoint)?;
     let dtype = stage.lora.as_ref().map(|lora| lora.base_dtype).unwrap_or_default();
-    let save_format = SaveFormat::adapter(peft.lora, base, dtype)?;
+    let mut save_format = SaveFormat::adapter(peft.lora, base, dtype)?;
+    if let (SaveFormat::Adapter { base_name, .. }, Some(named)) = (&mut save_format, peft.base) {
+        *base_name = named;
+    }
     Ok(Weights { model, save_format, source, dropout })
 }
 

@@ -116,6 +116,30 @@ fn adapters_from_elsewhere_are_read_on_a_named_base() {
     }
 }
 
+/// The recipe names the base by a path within the working directory; so does the adapter, resumed or not.
+#[test]
+fn a_resumed_adapter_names_its_base_as_the_recipe_does() {
+    let place = tuned();
+    let recipe = "name = \"on\"\n[sft]\nstart = \"runs/tiny/pretrain\"\nlora = { rank = 2 }\n\
+                  data = [{ path = \"chats.jsonl\" }]\nchat_template = \"plain\"\nsequence_length = 32\n\
+                  tokens_per_step = 64\nmax_steps = 3\nsave_every_steps = 1\noptimizer = { lr = 1e-1 }\n";
+    place.write("on.toml", recipe);
+    place.succeeds(&["run", "on.toml"]);
+    let stage = place.path().join("runs/on/sft");
+    let files = || {
+        let read = |name: &str| std::fs::read(stage.join("model").join(name)).expect("a file");
+        ["adapter_config.json", "adapter_model.safetensors", "base.json", "MANIFEST"].map(read)
+    };
+    let uninterrupted = files();
+    let config: Value = serde_json::from_slice(&uninterrupted[0]).expect("JSON");
+    assert_eq!(config["base_model_name_or_path"], "runs/tiny/pretrain/model");
+    fsio::remove_file(stage.join("finished.json")).expect("finished");
+    fsio::remove_dir_all(stage.join("model")).expect("a model");
+    fsio::remove_dir_all(stage.join("checkpoints/step-000003")).expect("a checkpoint");
+    place.succeeds(&["resume", "on"]);
+    assert!(files() == uninterrupted);
+}
+
 #[test]
 fn a_conversation_on_stdin_is_answered_line_by_line() {
     let place = tuned();

@@ -18,6 +18,8 @@ use crate::source::{BytesRead, Row};
 
 /// Bytes that the parser reads ahead; a record that is too long may be detected this much later.
 const BUFFER_BYTES: usize = 64 << 10;
+/// A last record that follows the file's own. If it is part of a field, that field has a quote that is never closed.
+const MARK: &[u8] = b"\n.";
 
 /// The records of one file.
 pub(crate) struct CsvRows {
@@ -25,7 +27,11 @@ pub(crate) struct CsvRows {
     reader: csv::Reader<RecordLimiter>,
     /// Bytes that the parser may still read before the current record is too long.
     allowance: Arc<AtomicU64>,
+    /// Length of the file's text and the mark, once it is known.
+    end: Arc<AtomicU64>,
     row_bytes: usize,
+    /// Whether lines end with a carriage return and a line feed.
+    has_returns: bool,
     header: Vec<String>,
     record: csv::ByteRecord,
     done: bool,
@@ -40,26 +46,52 @@ impl CsvRows {
         progress: &BytesRead,
     ) -> Result<Self> {
         let row_bytes = options.row_bytes();
-        let (bytes, _) = open::open_text(path, progress)?;
+        let (mut bytes, _) = open::open_text(path, progress)?;
+        let start = bytes.fill_buf().map_err(|error| open::read_error(path, error))?;
+        let first_end = start.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+        let has_returns = first_end.checked_sub(1).and_then(|at| start.get(at)) == Some(&b'\r');
         let file = shared_path(path);
         let allowance = Arc::new(AtomicU64::new(0));
+        let end = Arc::new(AtomicU64::new(u64::MAX));
+        let limiter = RecordLimiter {
+            bytes,
+            allowance: Arc::clone(&allowance),
+            n_bytes: 0,
+            mark: MARK,
+            end: Arc::clone(&end),
+        };
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(options.delimiter.unwrap_or(delimiter))
             .flexible(true)
             .buffer_capacity(BUFFER_BYTES)
-            .from_reader(RecordLimiter { bytes, allowance: Arc::clone(&allowance) });
+            .from_reader(limiter);
         allow_one_record(&allowance, row_bytes);
         let location = Location::line(&file, 1);
         let header = match reader.byte_headers() {
             Ok(header) => header.clone(),
             Err(error) => return Err(record_error(&file, &location, row_bytes, error)),
         };
-        let header = header_names(&header, &location)?;
-        if header.is_empty() {
-            return Err(Error::EmptyFile { path: path.to_path_buf() });
+        // The parser has read the header and stands behind it.
+        if reader.position().byte() >= end.load(Ordering::Relaxed) {
+            return Err(if holds_mark(&header) {
+                Error::bad_file(path, "its header has a quoted field that does not end")
+            } else {
+                Error::EmptyFile { path: path.to_path_buf() }
+            });
         }
+        let header = header_names(&header, &location)?;
         let record = csv::ByteRecord::new();
-        Ok(Self { file, reader, allowance, row_bytes, header, record, done: false })
+        Ok(Self {
+            file,
+            reader,
+            allowance,
+            end,
+            row_bytes,
+            has_returns,
+            header,
+            record,
+            done: false,
+        })
     }
 
     fn next_row(&mut self) -> Result<Option<Row>> {
@@ -77,7 +109,15 @@ impl CsvRows {
                 return Err(record_error(&self.file, &location, self.row_bytes, error));
             }
         }
-        let location = Location::line(&self.file, self.record_line(line));
+        self.done = self.reader.position().byte() >= self.end.load(Ordering::Relaxed);
+        let is_cut = self.done && holds_mark(&self.record);
+        let location = Location::line(&self.file, self.record_line(is_cut));
+        if is_cut {
+            return Err(Error::row(location, RowProblem::UnclosedQuote));
+        }
+        if self.done {
+            return Ok(None);
+        }
         if self.record.len() != self.header.len() {
             let (found, expected) = (self.record.len(), self.header.len());
             return Err(Error::row(location, RowProblem::FieldCount { found, expected }));
@@ -94,12 +134,12 @@ impl CsvRows {
 }
 
 impl CsvRows {
-    /// Line on which the record starts. The parser counts the blank lines before a record as part of it: they are the
-    /// lines that remain after the line breaks within the record and the one that ends it.
-    fn record_line(&self, start: u64) -> u64 {
+    /// Line on which the record starts, by the one on which it ends: the parser takes the blank lines before a record as part of
+    /// it. It stops behind the line feed that ends a record, or before it if a carriage return has ended the record.
+    fn record_line(&self, is_cut: bool) -> u64 {
         let own = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
-        let passed = self.reader.position().line().saturating_sub(start);
-        start + passed.saturating_sub(own + 1)
+        let is_behind = !is_cut && !self.has_returns;
+        self.reader.position().line().saturating_sub(own + u64::from(is_behind)).max(1)
     }
 }
 
@@ -109,6 +149,11 @@ impl Iterator for CsvRows {
     fn next(&mut self) -> Option<Self::Item> {
         if self.done { None } else { self.next_row().transpose() }
     }
+}
+
+/// Whether the last field of a record goes on to the end of the file, and so has the mark in it.
+fn holds_mark(record: &csv::ByteRecord) -> bool {
+    record.iter().next_back().is_some_and(|field| field.ends_with(MARK))
 }
 
 fn header_names(header: &csv::ByteRecord, location: &Location) -> Result<Vec<String>> {
@@ -152,10 +197,15 @@ fn record_error(path: &Path, location: &Location, row_bytes: usize, error: csv::
     open::read_error(path, error)
 }
 
-/// Passes bytes on until the allowance is used up, so that an unclosed quote does not consume a whole file.
+/// Passes bytes on until the allowance is used up, so that an unclosed quote does not consume a whole file; then the mark.
 struct RecordLimiter {
     bytes: ByteReader,
     allowance: Arc<AtomicU64>,
+    /// Bytes passed on so far.
+    n_bytes: u64,
+    /// What is left of the mark.
+    mark: &'static [u8],
+    end: Arc<AtomicU64>,
 }
 
 /// The record is longer than the limit.
@@ -183,6 +233,11 @@ impl Read for RecordLimiter {
         let room = buffer.len().min(allowed as usize);
         let n_bytes = self.bytes.read(&mut buffer[..room])?;
         self.allowance.store(allowed - n_bytes as u64, Ordering::Relaxed);
-        Ok(n_bytes)
+        self.n_bytes += n_bytes as u64;
+        if n_bytes > 0 || buffer.is_empty() {
+            return Ok(n_bytes);
+        }
+        self.end.store(self.n_bytes + MARK.len() as u64, Ordering::Relaxed);
+        self.mark.read(buffer)
     }
 }

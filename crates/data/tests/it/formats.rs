@@ -115,6 +115,34 @@ fn concatenated_json_objects() {
     "#);
 }
 
+/// A quote that is never closed has all following rows in it; so has the last one of a file that was cut off.
+#[test]
+fn quotes_that_are_never_closed_are_named() {
+    let shown = |text: &str| read_packed("rows.csv", text.as_bytes());
+    let unclosed = "a quoted field that does not end";
+    for (text, line) in [
+        ("text\none\n\n\"a stray quote\nthree\nfour\n", 4),
+        ("text,label\none,1\n\"cut o", 3),
+        ("text\r\none\r\n\"two\r\nthree\r\n", 3),
+    ] {
+        let said = shown(text);
+        assert!(said.starts_with("rows.csv:2 "), "{said}");
+        assert!(said.contains(&format!("rows.csv:{line}: {unclosed}")), "{said}");
+    }
+    let said = shown("\"text\none\n");
+    assert!(said.contains("its header has a quoted field that does not end"), "{said}");
+    assert!(shown("\n\n").contains("file is empty"));
+    for (text, rows) in [
+        ("text\r\none\r\n\"two\"\r\n", &["2 {\"text\":\"one\"}", "3 {\"text\":\"two\"}"][..]),
+        ("text\n\"no line break\"", &["2 {\"text\":\"no line break\"}"]),
+        ("text\n\"a \"\"quote\"\"\"", &["2 {\"text\":\"a \\\"quote\\\"\"}"]),
+        ("text\n.\n.", &["2 {\"text\":\".\"}", "3 {\"text\":\".\"}"]),
+    ] {
+        let rows: Vec<String> = rows.iter().map(|row| format!("rows.csv:{row}")).collect();
+        assert_eq!(shown(text).lines().collect::<Vec<_>>(), rows, "{text:?}");
+    }
+}
+
 #[test]
 fn csv_and_tsv() {
     let rows = "\u{feff}\"text\",label\n\"a, \"\"b\"\"\",1\n\"two\nlines\",2\n\nc,\n";

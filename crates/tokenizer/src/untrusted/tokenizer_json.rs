@@ -24,6 +24,9 @@ const TOKEN_BYTES: usize = 4096;
 const ADDED_BYTES: usize = 1 << 20;
 /// Maximum length of a token of a Unigram model, which is looked for at each position of a text.
 const UNIGRAM_TOKEN_BYTES: usize = 1024;
+/// Maximum number of different beginnings of a Unigram model's tokens: the library keeps a map of 340 bytes for each. Published
+/// vocabularies of 250,000 tokens have less than 2.5 million bytes, most of them shared.
+const UNIGRAM_NODES: usize = 1_400_000;
 /// Maximum length of a text that a step writes, such as the content of a replacement.
 const WRITTEN_BYTES: usize = 1024;
 /// Maximum length of the texts that a model writes around each character.
@@ -102,16 +105,38 @@ impl<'de> Visitor<'de> for VocabularyVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vocabulary, A::Error> {
-        let mut count = 0;
+        let mut tokens: Vec<String> = Vec::new();
         while let Some((token, _)) = seq.next_element::<(Cow<str>, IgnoredAny)>()? {
             if token.len() > UNIGRAM_TOKEN_BYTES {
                 let bytes = token.len();
                 return Err(serde::de::Error::custom(format!("a token of {bytes} bytes")));
             }
-            count += 1;
+            tokens.push(token.into_owned());
         }
-        Ok(Vocabulary { ids: (0..count).collect() })
+        let ids = (0..).zip(&tokens).map(|(id, _)| id).collect();
+        let n_nodes = trie_nodes(tokens);
+        if n_nodes > UNIGRAM_NODES {
+            let reason = format!(
+                "its tokens have {n_nodes} different beginnings, over the limit of {UNIGRAM_NODES}"
+            );
+            return Err(serde::de::Error::custom(reason));
+        }
+        Ok(Vocabulary { ids })
     }
+}
+
+/// Number of nodes of a tree in which each token is a path of bytes, at most.
+fn trie_nodes(mut tokens: Vec<String>) -> usize {
+    let n_bytes = tokens.iter().map(String::len).sum();
+    if n_bytes <= UNIGRAM_NODES {
+        return n_bytes;
+    }
+    tokens.sort_unstable();
+    let shared = |pair: &[String]| match pair {
+        [a, b] => a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count(),
+        _ => 0,
+    };
+    n_bytes - tokens.windows(2).map(shared).sum::<usize>()
 }
 
 /// Reason for refusing a tokenizer.json, and advice.
@@ -303,5 +328,20 @@ fn count_steps(value: &Value, types: &[&str]) -> usize {
         }
         Value::Array(items) => items.iter().map(|inner| count_steps(inner, types)).sum(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{UNIGRAM_NODES, trie_nodes};
+
+    #[test]
+    fn tokens_share_the_nodes_of_their_beginnings() {
+        let long = "x".repeat(1000);
+        let alike = (0..2000).map(|n| format!("{long}{n:04}")).collect();
+        // The common part, and ten, a hundred, … different digits; 2000 is not among them.
+        assert_eq!(trie_nodes(alike), 1000 + 2 + 20 + 200 + 2000);
+        let different = (0..2000).map(|n| format!("{n:04}").repeat(250)).collect();
+        assert!(trie_nodes(different) > UNIGRAM_NODES);
     }
 }
