@@ -141,7 +141,15 @@ fn a_run_is_removed_when_nobody_uses_it() {
     // A directory that `temper run` did not make stays.
     place.write("runs/mine/recipe.toml", "notes");
     assert_eq!(place.temper(&["runs", "rm", "mine", "--yes"]).code, Some(2));
-    printed(&place, &["runs", "rm", "runs/tiny", "--yes"]);
+    // What a removal that was killed has left, and one that goes on.
+    place.write("runs/.old.removed-1/pretrain/model/model.safetensors", "weights");
+    place.write("runs/.new.removed-2/launch.json", "{}");
+    let removes = fsio::Lock::acquire(place.path().join("runs/.new.removed-2/LOCK")).expect("free");
+    let said = printed(&place, &["runs", "rm", "runs/tiny", "--yes"]);
+    assert!(said.contains("an interrupted removal had left"), "{said}");
+    assert!(place.path().join("runs/.new.removed-2").exists());
+    drop(removes);
+    fsio::remove_dir_all(place.path().join("runs/.new.removed-2")).expect("removed");
     assert!(!run.exists() && place.path().join("runs/mine").exists());
     let left: Vec<_> =
         std::fs::read_dir(place.path().join("runs")).expect("runs").flatten().collect();

@@ -15,7 +15,11 @@ use crate::render::table;
 /// Directories of a finished stage that its model does not need.
 const TEMPORARY: [&str; 2] = ["checkpoints", "reference"];
 
+/// In the name of a run that is being removed, before the number of the process.
+const REMOVED: &str = ".removed-";
+
 pub(super) fn run(dir: &Path, args: &RemoveArgs) -> Result<()> {
+    finish_removals(dir)?;
     let path = locate(dir, &args.run)?;
     check_is_own(&path)?;
     // Held until the end, so that no process starts on what is removed.
@@ -128,10 +132,29 @@ fn listing(run: &RunData, removed: &[(PathBuf, u64)], total: u64, keep_model: bo
     text
 }
 
-/// Removes a run under another name first, so that no half of it can be taken for a run.
+/// Removes what is left of runs whose removal was interrupted, by a signal or an error.
+fn finish_removals(dir: &Path) -> Result<()> {
+    let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    for name in names.filter(|name| name.starts_with('.') && name.contains(REMOVED)) {
+        let path = dir.join(&name);
+        // Another process may be removing it.
+        let is_dir = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+        if !is_dir || Lock::holder(path.join("LOCK")).is_some() {
+            continue;
+        }
+        let bytes = size_of(&path);
+        fsio::remove_dir_all(&path)?;
+        print(&format!("removed {}, what an interrupted removal had left\n", table::bytes(bytes)))?;
+    }
+    Ok(())
+}
+
+/// Removes a run under another name first, so that no half of it can be taken for a run. The name says what to do with it if this
+/// process is interrupted.
 fn remove_run(path: &Path) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let hidden = path.with_file_name(format!(".{name}.tmp-{}", std::process::id()));
+    let hidden = path.with_file_name(format!(".{name}{REMOVED}{}", std::process::id()));
     fsio::rename(path, &hidden)?;
     fsio::remove_dir_all(&hidden)?;
     Ok(())
