@@ -42,7 +42,7 @@ pub(crate) fn run(
         ..generate::Settings::default()
     };
     let sampling = Sampling::of(&generation)?;
-    let settings = settings();
+    let settings = settings(&device);
     let mut rng = Rng::new(0);
     let mut report = Report::new(workload);
     for update in 0..n_updates.unwrap_or(N_UPDATES) {
@@ -73,8 +73,8 @@ pub(crate) fn run(
     Ok(report)
 }
 
-/// The defaults of TRL's `GRPOConfig`, with all completions in one optimizer step.
-fn settings() -> GroupSettings {
+/// The defaults of TRL's `GRPOConfig`, with all completions in one optimizer step. Prompts are shared where runs share them.
+fn settings(device: &Device) -> GroupSettings {
     GroupSettings {
         conventions: Conventions::default(),
         objective: GroupObjective {
@@ -99,5 +99,6 @@ fn settings() -> GroupSettings {
         mask_truncated_completions: false,
         top_entropy_quantile: 1.0,
         micro_batch: MICRO_BATCH,
+        shares_prompts: kernels::kernel_set(device) == kernels::KernelSet::Cpu,
     }
 }

@@ -29,7 +29,7 @@ pub use settings::settings;
 pub fn run(context: Context<'_>, grpo: &GrpoPlan) -> Result<Outcome> {
     let (plan, stage, device, replicas) =
         (context.plan, context.stage, context.device, context.replicas);
-    let (section, settings) = (&grpo.section, settings(&grpo.section, stage));
+    let (section, settings) = (&grpo.section, settings(grpo, stage));
     let start::State {
         mut run,
         mut policy,
@@ -190,7 +190,7 @@ pub fn first_groups(
     let replicas = &SingleReplica;
     let sampler = Sampler { plan, stage, grpo, sources: &sources, device, replicas };
     let Sampled { rollouts, rewards, stated, .. } = sampler.groups(&policy, &prompts, 0)?;
-    let settings = settings(&grpo.section, stage);
+    let settings = settings(grpo, stage);
     let reference = Some(&initial);
     let scored = score_groups(rollouts, rewards, &policy, reference, &settings, device, replicas)?;
     Ok(Groups { scored, stated })

@@ -1,7 +1,7 @@
 //! Conversion of `[grpo]` into the settings of an update.
 
 use loss::{AdvantageKind, Aggregation, GroupLoss, GroupObjective, RatioLevel, RewardScale};
-use plan::StagePlan;
+use plan::{GrpoPlan, StagePlan};
 use recipe::{
     Advantage, GrpoLoss, GrpoSection, ImportanceSamplingLevel, MultiObjectiveAggregation,
     ScaleRewards,
@@ -9,7 +9,8 @@ use recipe::{
 use rl::{Conventions, GroupSettings};
 
 /// The settings of an update.
-pub fn settings(section: &GrpoSection, stage: &StagePlan) -> GroupSettings {
+pub fn settings(grpo: &GrpoPlan, stage: &StagePlan) -> GroupSettings {
+    let section = &grpo.section;
     let is_rloo = section.advantage == Advantage::LeaveOneOut;
     let beta = section.beta();
     GroupSettings {
@@ -39,6 +40,7 @@ pub fn settings(section: &GrpoSection, stage: &StagePlan) -> GroupSettings {
         mask_truncated_completions: section.mask_truncated_completions,
         top_entropy_quantile: section.top_entropy_quantile,
         micro_batch: stage.micro_batch,
+        shares_prompts: grpo.prompt_layout.is_shared(),
     }
 }
 

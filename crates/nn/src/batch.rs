@@ -2,6 +2,8 @@
 //!
 //! There is no attention mask of zeros and ones and no padding id: visibility follows from segments.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// The segment of padded positions. They attend to each other only, and no other position attends to them.
@@ -16,6 +18,8 @@ pub struct TokenBatch {
     pub positions_bt: Tensor<2, Int>,
     /// Tokens attend within their segment only; [`PAD_SEGMENT`] for padding.
     pub segments_bt: Tensor<2, Int>,
+    /// The segment that each token's text continues, or its own; `None`: no text continues another.
+    pub prefixes: Option<Arc<Vec<i32>>>,
     /// Largest position in the batch, known on the host.
     pub max_position: usize,
 }
@@ -43,8 +47,21 @@ impl TokenBatch {
             ids_bt: int_tensor(ids, rows, t, &device),
             positions_bt: int_tensor(positions, rows, t, &device),
             segments_bt: int_tensor(segments.to_vec(), rows, t, &device),
+            prefixes: None,
             max_position,
         }
+    }
+
+    /// The same batch, in which texts continue an earlier segment of their row, whose tokens they see: `prefixes` has that
+    /// segment for each token, or the token's own. Positions must count on from the prefix.
+    ///
+    /// # Panics
+    /// If there is not one for each token.
+    #[must_use]
+    pub fn with_prefixes(self, prefixes: Vec<i32>) -> Self {
+        let [rows, t] = self.dims();
+        assert_eq!(prefixes.len(), rows * t, "a prefix for each token");
+        Self { prefixes: Some(Arc::new(prefixes)), ..self }
     }
 
     /// A batch in which each row is one text: positions count from 0, no padding.

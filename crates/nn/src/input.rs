@@ -1,5 +1,7 @@
 //! Model input: token ids or embeddings, with the positions and segments that belong to them.
 
+use std::sync::Arc;
+
 use burn::tensor::{Int, Tensor};
 use kernels::AttentionMask;
 
@@ -14,6 +16,8 @@ pub struct Input {
     pub positions_bt: Tensor<2, Int>,
     /// Tokens attend within their segment only; [`crate::PAD_SEGMENT`] for padding.
     pub segments_bt: Tensor<2, Int>,
+    /// The segment that each token's text continues, or its own; `None`: no text continues another.
+    pub prefixes: Option<Arc<Vec<i32>>>,
     /// Largest position in the batch, known on the host.
     pub max_position: usize,
 }
@@ -54,11 +58,14 @@ impl Input {
     /// The causal mask of these positions; with a cache, which makes room for them, earlier positions are visible too.
     ///
     /// # Panics
-    /// If the cache has no room left.
+    /// If the cache has no room left, or texts with prefixes have a cache.
     pub fn causal_mask(&self, cache: Option<&mut KvCache>) -> AttentionMask {
-        match cache {
-            Some(cache) => cache.advance(self.segments_bt.clone()),
-            None => AttentionMask::causal(self.segments_bt.clone(), self.segments_bt.clone()),
+        let whole = || AttentionMask::causal(self.segments_bt.clone(), self.segments_bt.clone());
+        match (cache, &self.prefixes) {
+            (Some(cache), None) => cache.advance(self.segments_bt.clone()),
+            (None, None) => whole(),
+            (None, Some(prefixes)) => whole().with_prefixes(prefixes.clone()),
+            (Some(_), Some(_)) => panic!("a cache of texts with prefixes"),
         }
     }
 }
@@ -69,6 +76,7 @@ impl From<&TokenBatch> for Input {
             values: InputValues::Ids(tokens.ids_bt.clone()),
             positions_bt: tokens.positions_bt.clone(),
             segments_bt: tokens.segments_bt.clone(),
+            prefixes: tokens.prefixes.clone(),
             max_position: tokens.max_position,
         }
     }

@@ -237,21 +237,29 @@ impl Cost {
         let length = shape.sequence_length as u64;
         let n_rows = max_steps.saturating_mul(shape.rows_per_step as u64);
         let n_trained = Head::of(config, HeadOutput::LogProbs).n_trained(lora);
+        let pass_shape = grpo.pass_shape(shape.rows_per_step, shape.micro_batch);
         let forward = config.forward_flops(n_rows, length, HeadOutput::LogProbs);
-        let pass = training_flops(config, lora, n_rows, length, HeadOutput::LogProbs, n_trained);
+        // A prompt that answers share is computed once for them.
+        let shared = |of: &dyn Fn(u64, u64) -> f64| {
+            let prompt = (section.max_prompt_tokens as u64).min(length);
+            let n_prompts = max_steps.saturating_mul(pass_shape.n_prompts);
+            of(n_rows, length) - of(n_rows, prompt) + of(n_prompts, prompt)
+        };
+        let scoring = shared(&|n, length| config.forward_flops(n, length, HeadOutput::LogProbs));
+        let pass = shared(&|n, length| {
+            training_flops(config, lora, n, length, HeadOutput::LogProbs, n_trained)
+        });
         let prompt = section.max_prompt_tokens as f64 / section.num_generations.max(1) as f64;
         let sampled = (section.max_new_tokens as f64 + prompt) / length.max(1) as f64;
         let scored = grpo.n_scoring_passes() as f64;
         let n_models = grpo.rewards.models.len() as f64;
         let reward = n_models * config.forward_flops(n_rows, length, HeadOutput::Scores)
             + judge_flops(&grpo.rewards, n_rows, length);
-        let flops = (sampled + scored) * forward + reward + section.num_iterations as f64 * pass;
+        let flops =
+            sampled * forward + scored * scoring + reward + section.num_iterations as f64 * pass;
 
         let n_minibatch = shape.rows_per_step / section.n_minibatches.max(1);
-        let rows = TrainingShape {
-            rows: shape.micro_batch.min(n_minibatch),
-            sequence_length: shape.sequence_length,
-        };
+        let rows = TrainingShape { rows: pass_shape.rows, sequence_length: pass_shape.length };
         let computation = shape.computation(HeadOutput::LogProbs);
         let step = match lora {
             Some(lora) => {

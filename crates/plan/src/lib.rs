@@ -22,6 +22,7 @@ mod plan_lora;
 mod plan_ppo;
 mod plan_rewards;
 mod plan_stage;
+mod prompt_layout;
 mod replicas;
 mod sample_prompts;
 mod stage;
@@ -45,6 +46,7 @@ pub use locate::{
     unfinished_note,
 };
 pub use paths::{Paths, RUNS_DIR};
+pub use prompt_layout::{PassShape, PromptLayout};
 pub use sample_prompts::{SamplePrompt, SamplePrompts};
 pub use stage::{
     DistillPlan, DpoPlan, GrpoPlan, JudgePlan, KtoPlan, LoraPlan, MIN_SAMPLED_TOGETHER, PpoPlan,

@@ -4,6 +4,7 @@ use recipe::{GrpoSection, Loaded};
 
 use crate::plan_ppo::BaseCopies;
 use crate::plan_rewards::plan_rewards;
+use crate::prompt_layout::PromptLayout;
 use crate::stage::{GrpoPlan, LoraPlan};
 use crate::stage_plan::StagePlan;
 use crate::starting_point::StartingPoint;
@@ -49,6 +50,7 @@ pub(crate) fn plan_grpo(
         has_reference,
         n_base_parameters,
         n_bases,
+        prompt_layout: PromptLayout::of(section, policy.config.as_ref(), request.kernel_path),
         warnings,
     })
 }

@@ -13,6 +13,7 @@ use recipe::{
 use rewards::Rewards;
 
 use crate::Result;
+use crate::prompt_layout::{PassShape, PromptLayout};
 
 /// A stage's algorithm with its own part of the plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +114,8 @@ pub struct GrpoPlan {
     pub n_base_parameters: u64,
     /// Number of those base models.
     pub n_bases: usize,
+    /// Whether answers share their prompt.
+    pub prompt_layout: PromptLayout,
     /// Unknown keys in the configurations of the models of rewards, as sentences.
     pub warnings: Vec<String>,
 }
@@ -136,6 +139,11 @@ impl GrpoPlan {
     /// Forward passes over the answers between sampling and training.
     pub fn n_scoring_passes(&self) -> usize {
         usize::from(self.has_old_logprobs()) + usize::from(self.has_reference)
+    }
+
+    /// The rows of passes of `micro_batch` answers over the `n` answers of an update.
+    pub fn pass_shape(&self, n: usize, micro_batch: usize) -> PassShape {
+        PassShape::of(self.prompt_layout, &self.section, n, micro_batch)
     }
 
     /// Answers that are sampled together: at least 16 and at least `micro_batch`, in whole groups, so that the prompt of a group

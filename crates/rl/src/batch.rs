@@ -1,7 +1,8 @@
 //! Batches of episodes, and the log-probabilities, values and scores that models compute for them.
 //!
 //! Scoring and training call the same functions, so log-probabilities have one definition. Rows are padded on the right with
-//! a separate segment; no result depends on the padding.
+//! a separate segment; no result depends on the padding. Rows of groups may share their prompts
+//! (`crates/rl/src/shared_prompts.rs`).
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -12,6 +13,7 @@ use nn::TokenBatch;
 use crate::reward_terms::RewardTerms;
 use crate::rollout::{Rollout, Sampling};
 use crate::settings::Conventions;
+use crate::shared_prompts::SharedRows;
 
 /// A batch of episodes with the positions at which models are evaluated.
 pub(crate) struct EpisodeBatch {
@@ -44,6 +46,18 @@ impl EpisodeBatch {
             valued.extend((first..).take(conventions.n_values(span.response, max_new_tokens)));
         }
         Self { tokens, predicting, targets, valued }
+    }
+
+    /// The batch of real tokens in which neighbours with the same prompt share it. It has no places of values.
+    pub(crate) fn sharing_prompts(episodes: &[&Rollout], device: &Device) -> Self {
+        let shared = SharedRows::new(episodes);
+        let answers = episodes.iter().flat_map(|episode| episode.response());
+        Self {
+            tokens: shared.batch(device),
+            targets: answers.map(|id| *id as i32).collect(),
+            predicting: shared.predicting,
+            valued: Vec::new(),
+        }
     }
 
     /// log π(token | previous tokens) under the sampling distribution, and the entropy of π at that position: `[n]` each,

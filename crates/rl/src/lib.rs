@@ -39,6 +39,7 @@ mod rollout;
 mod score;
 mod scored;
 mod settings;
+mod shared_prompts;
 mod stated;
 mod update;
 
@@ -48,7 +49,7 @@ pub use checks::weights_hash;
 pub use error::{Error, Result};
 pub use group::{
     GroupEpisode, GroupMetrics, GroupSettings, GroupUpdated, RewardTable, ScoredGroups,
-    completion_metrics, has_signal, score_groups, update_groups,
+    completion_metrics, forward_backward, has_signal, score_groups, update_groups,
 };
 pub use kl_control::adapted_kl_coef;
 pub use prompts::{Prompts, question, sample_together, shown_text};

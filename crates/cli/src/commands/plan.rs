@@ -14,7 +14,7 @@ use recipe::{Precision, SampleKind};
 use super::estimates;
 use super::plan_tasks::tasks_note;
 use super::plan_validation::validation_note;
-use super::rollouts::{groups_note, rollouts_note, sampling_seconds};
+use super::rollouts::{full_length, groups_note, rollouts_note, sampling_seconds};
 use super::teacher::teacher_note;
 use super::{plan_recipe, precision_note, print, resources, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
@@ -428,7 +428,12 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
         Work::Rows { output: HeadOutput::LogProbs, .. } => {
             Box::new(|micro| forward_backward(&model, &micro.trimmed(), &device))
         }
-        Work::Groups(_) => Box::new(|micro| logprobs_backward(&model, micro, &device)),
+        Work::Groups(grpo) => {
+            let rollouts = full_length(stage, grpo)?;
+            let settings = grpo::settings(grpo, stage);
+            let (model, device) = (&model, &device);
+            Box::new(move |_| rl::forward_backward(model, &rollouts, &settings, device))
+        }
         Work::Rows { output: HeadOutput::Scores, .. } | Work::Rollouts(_) => {
             let scalar = scalar();
             let device = device.clone();
@@ -475,16 +480,6 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
             per_row * stage.cost.flops / probed
         }
     })
-}
-
-/// Log-probabilities of all tokens, as a policy's loss reads them.
-fn logprobs_backward(model: &CausalLm, micro: &Batch, device: &Device) {
-    let (b, t) = (micro.rows, micro.sequence_length);
-    let tokens = TokenBatch::new(&micro.ids, &micro.positions, &micro.segments, b, t, device);
-    let targets_n = Tensor::<1, Int>::zeros([b * t], &device.clone().inner());
-    let hidden_nd = model.forward(&tokens).hidden_nd();
-    let logprobs = kernels::linear_logprobs(hidden_nd, model.head(), targets_n, 1.0);
-    drop(logprobs.logprobs_n.sum().backward());
 }
 
 fn score_backward(scorer: &ScalarModel, micro: &Batch, device: &Device) {

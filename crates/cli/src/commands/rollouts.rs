@@ -4,8 +4,9 @@
 use std::time::Instant;
 
 use model::CausalLm;
-use plan::{GrpoPlan, PpoPlan, RewardsPlan, StagePlan};
+use plan::{GrpoPlan, PpoPlan, PromptLayout, RewardsPlan, StagePlan};
 use recipe::{Reward, RewardKind};
+use rl::Rollouts;
 
 use crate::failure::Result;
 use crate::render::table;
@@ -83,9 +84,15 @@ pub(super) fn groups_note(stage: &StagePlan, grpo: &GrpoPlan) -> String {
             filters.join(", ")
         )
     };
+    let pass = grpo.pass_shape(stage.rows_per_step, stage.micro_batch).n_tokens;
+    let layout = match grpo.prompt_layout {
+        PromptLayout::Shared => "prompts once for the answers that a forward pass reads".to_owned(),
+        PromptLayout::Repeated(reason) => format!("the prompt before each answer ({reason})"),
+    };
+    let pass = format!("; training reads {} tokens an update at most, {layout}", n(pass));
     format!(
-        "{} prompts × {} answers in an update: {} answers of at most {} tokens ({} tokens), {} optimizer steps; {} on {} {bases}; \
-         reward = {}{}{tries}{}{filters}",
+        "{} prompts × {} answers in an update: {} answers of at most {} tokens ({} tokens), {} optimizer steps{pass}; {} on {} \
+         {bases}; reward = {}{}{tries}{}{filters}",
         section.prompts_per_step,
         section.num_generations,
         n(answers),
@@ -131,4 +138,23 @@ pub(super) fn sampling_seconds(
     let rest = section.max_new_tokens.saturating_sub(many) as f64;
     let n_batches = stage.rows_per_step.div_ceil(rows.max(1)) as f64;
     Ok(n_batches * (all + per_token * rest))
+}
+
+/// A micro-batch of answers of full length, those of a prompt adjacent.
+pub(super) fn full_length(stage: &StagePlan, grpo: &GrpoPlan) -> Result<Rollouts> {
+    let section = &grpo.section;
+    let mut rollouts = Rollouts::new(rl::Sampling {
+        temperature: section.temperature,
+        end_ids: Vec::new(),
+        max_new_tokens: section.max_new_tokens,
+        vocab_size: Some(stage.tokenizer.vocab_size()),
+    });
+    let n_ids = stage.tokenizer.vocab_size().max(1);
+    for idx in 0..stage.micro_batch {
+        let group = idx / section.num_generations.max(1);
+        let prompt = vec![(group % n_ids) as u32; section.max_prompt_tokens];
+        let pushed = rollouts.push(&prompt, &vec![0; section.max_new_tokens]);
+        pushed.map_err(grpo::Error::from)?;
+    }
+    Ok(rollouts)
 }

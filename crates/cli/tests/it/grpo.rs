@@ -42,6 +42,7 @@ fn a_run_plans_inspects_and_logs_its_rewards() {
     assert_eq!(plan.code, Some(0), "{}", plan.stderr);
     for part in [
         "2 prompts × 4 answers in an update: 24 answers of at most 8 tokens (192 tokens), 3 optimizer steps",
+        "training reads 116 tokens an update at most, prompts once for the answers that a forward pass reads",
         "policy, reference on 2 base models",
         "reward = 1 × number + 0.5 × length",
         "8 episodes (up to 38 tokens)",

@@ -208,6 +208,7 @@ fn settings(
         mask_truncated_completions: expected.mask_truncated_completions,
         top_entropy_quantile: 1.0,
         micro_batch: expected.per_device_train_batch_size,
+        shares_prompts: false,
     })
 }
 

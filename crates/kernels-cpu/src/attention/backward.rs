@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::forward::{BLOCK, Block, CHUNK, Problem, blocks, cap_scores, chunks};
 use super::heads::{HeadView, Strides, store};
+use super::visible::Range;
 use crate::bf16::multiplies_copies;
 use crate::buffer::{Shared, scratch};
 use crate::gemm::gemm_alone;
@@ -62,7 +63,7 @@ fn one_head(
         if multiplies_copies(problem.precision) {
             round_in_place(keys);
         }
-        for block in blocks(t) {
+        for block in blocks(problem.visible, row) {
             let rows = problem.r() * block.n;
             let (queries, rest) = tiles.split_at_mut(rows * k);
             let (d_out, rest) = rest.split_at_mut(rows * k);
@@ -143,7 +144,7 @@ impl Tile<'_> {
         let is_rounded = multiplies_copies(precision);
         let queries = Matrix::new(self.queries, rows, k).with_rounded(is_rounded);
         let d_out = Matrix::new(self.d_out, rows, k).with_rounded(is_rounded);
-        for (from, n) in chunks(visible.span(row, block.start..block.start + block.n)) {
+        for (from, n) in chunks(visible, row, block) {
             let (probs, d_probs) = (&mut self.probs[..rows * n], &mut self.d_probs[..rows * n]);
             let of = from * k..(from + n) * k;
             let keys = Matrix::new(&keys[of.clone()], n, k).with_rounded(is_rounded);
@@ -165,9 +166,7 @@ impl Tile<'_> {
             let both = probs.chunks_mut(n).zip(d_probs.chunks_mut(n)).enumerate();
             for (idx, (probs, d_probs)) in both {
                 let (head, position) = (group * r + idx / block.n, block.start + idx % block.n);
-                let range = visible.range(row, position);
-                let start = range.start.clamp(from, from + n) - from;
-                let end = range.end.clamp(from, from + n).max(from + start) - from;
+                let Range { start, end, whole } = visible.within(row, position, from, n);
                 for hidden in [0..start, end..n] {
                     probs[hidden.clone()].fill(0.0);
                     d_probs[hidden].fill(0.0);
@@ -176,7 +175,7 @@ impl Tile<'_> {
                 if let Some(cap) = soft_cap {
                     cap_scores(probs, cap);
                 }
-                if !range.whole {
+                if !whole {
                     visible.hide(row, position, from + start, probs);
                 }
                 let log_sum = log_sums[(row * h + head) * t + position];

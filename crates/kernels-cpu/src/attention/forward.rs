@@ -82,27 +82,31 @@ pub(super) struct Block {
     pub(super) n: usize,
 }
 
-pub(super) fn blocks(t: usize) -> impl DoubleEndedIterator<Item = Block> {
-    (0..t)
-        .step_by(BLOCK)
-        .collect::<Vec<_>>()
-        .into_iter()
-        .map(move |start| Block { start, n: BLOCK.min(t - start) })
+/// The blocks of a row's queries.
+pub(super) fn blocks(visible: &VisibleKeys, row: usize) -> impl Iterator<Item = Block> + use<> {
+    visible.blocks(row, BLOCK).into_iter().map(|(start, n)| Block { start, n })
 }
 
-/// Chunks of keys within a span, at borders that are multiples of [`CHUNK`]: start and length.
-pub(super) fn chunks((start, end): (usize, usize)) -> impl Iterator<Item = (usize, usize)> {
-    let first = start / CHUNK * CHUNK;
-    (first..end).step_by(CHUNK).map(move |at| {
-        let from = at.max(start);
-        (from, (at + CHUNK).min(end) - from)
+/// Chunks of the keys that a block sees, at borders that are multiples of [`CHUNK`]: start and length.
+pub(super) fn chunks(
+    visible: &VisibleKeys,
+    row: usize,
+    block: Block,
+) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let spans = visible.spans(row, block.start..block.start + block.n);
+    spans.into_iter().flat_map(|(start, end)| {
+        let first = start / CHUNK * CHUNK;
+        (first..end).step_by(CHUNK).map(move |at| {
+            let from = at.max(start);
+            (from, (at + CHUNK).min(end) - from)
+        })
     })
 }
 
 /// Writes `out` `[b, t, h · k]` and, unless it is empty, the logarithm of each row's sum of exponentials `[b, h, t]`. That
 /// is infinite for a query without visible keys, so that all its probabilities are 0.
 pub(super) fn forward(problem: &Problem<'_>, out: &mut [f32], log_sums: &mut [f32]) {
-    let Problem { b, t, g, .. } = *problem;
+    let Problem { b, t, g, visible, .. } = *problem;
     let (out, log_sums) = (Shared::new(out), Shared::new(log_sums));
     let heads: Vec<(usize, usize)> =
         (0..b).flat_map(|row| (0..g).map(move |group| (row, group))).collect();
@@ -110,14 +114,15 @@ pub(super) fn forward(problem: &Problem<'_>, out: &mut [f32], log_sums: &mut [f3
         heads.par_iter().on_all_threads(|&(row, group)| few(problem, row, group, &out, &log_sums));
     } else if heads.len() >= MANY {
         heads.par_iter().on_all_threads(|&(row, group)| {
-            many(problem, row, group, blocks(t), &out, &log_sums);
+            many(problem, row, group, blocks(visible, row), &out, &log_sums);
         });
     } else {
         // The last blocks have the most visible keys, so they start first.
-        let tasks: Vec<_> = blocks(t)
-            .rev()
-            .flat_map(|block| heads.iter().map(move |&(row, group)| (row, group, block)))
-            .collect();
+        let of_head = |&(row, group): &(usize, usize)| {
+            blocks(visible, row).map(move |block| (row, group, block))
+        };
+        let mut tasks: Vec<_> = heads.iter().flat_map(of_head).collect();
+        tasks.sort_by_key(|(_, _, block)| std::cmp::Reverse(block.start));
         tasks.par_iter().on_all_threads(|&(row, group, block)| {
             many(problem, row, group, std::iter::once(block), &out, &log_sums);
         });
@@ -155,7 +160,7 @@ fn many(
             sums.fill(0.0);
             problem.load_queries(queries, row, group, block);
             round(queries);
-            for (from, n) in chunks(visible.span(row, block.start..block.start + block.n)) {
+            for (from, n) in chunks(visible, row, block) {
                 let scores = &mut scores[..rows * n];
                 let keys =
                     Matrix::new(&keys[from * k..(from + n) * k], n, k).with_rounded(is_rounded);
@@ -221,18 +226,15 @@ fn weigh(
     sum: &mut [f32],
 ) {
     let Problem { visible, soft_cap, .. } = *problem;
-    let range = visible.range(row, position);
-    let n = scores.len();
-    let start = range.start.clamp(from, from + n) - from;
-    let end = range.end.clamp(from, from + n).max(from + start) - from;
-    scores[..start].fill(0.0);
-    scores[end..].fill(0.0);
-    let scores = &mut scores[start..end];
+    let range = visible.within(row, position, from, scores.len());
+    scores[..range.start].fill(0.0);
+    scores[range.end..].fill(0.0);
+    let scores = &mut scores[range.start..range.end];
     if let Some(cap) = soft_cap {
         cap_scores(scores, cap);
     }
     if !range.whole {
-        visible.hide(row, position, from + start, scores);
+        visible.hide(row, position, from + range.start, scores);
     }
     let (factor, added) = exp_from(scores, max);
     *total = *total * factor + added;
@@ -284,7 +286,7 @@ fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_su
             for position in 0..t {
                 let angles = problem.angles(row, position);
                 load(query, problem.q.row(row, position, head), angles, problem.scale);
-                let range = visible.range(row, position);
+                let range = visible.within(row, position, 0, s);
                 let scores = &mut scores[range.start..range.end];
                 let (from, stride) = match problem.rope {
                     Some(_) => (&keys[range.start * k..], k),

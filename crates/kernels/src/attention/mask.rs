@@ -13,7 +13,8 @@ pub(super) const HIDDEN: f32 = -1e30;
 /// The keys that each query attends to, and changes of the scores.
 ///
 /// A key is visible to a query if both have the same segment and, in a causal mask, the key is not later: key `s` is not
-/// later than query `t` if `s <= t + (S - T)`. A window of `w` hides keys that are `w` or more positions away.
+/// later than query `t` if `s <= t + (S - T)`. A window of `w` hides keys that are `w` or more positions away. With
+/// [prefixes](Self::with_prefixes), several texts of a row continue the same earlier segment.
 ///
 /// Forms derived from a mask are built at the first use and shared by its clones. Variants of one mask
 /// ([`Self::with_window`], …) share its segments.
@@ -33,6 +34,8 @@ pub struct AttentionMask {
 struct Segments {
     q_bt: Tensor<2, Int>,
     k_bs: Tensor<2, Int>,
+    /// The segment of each position's prefix, `[b, t]`, its own without one.
+    prefixes: Option<Arc<Vec<i32>>>,
     host: OnceLock<Arc<KeySegments>>,
 }
 
@@ -57,7 +60,7 @@ impl AttentionMask {
         // A mask is a constant: off the autodiff device, where operations on it would be recorded.
         let (q_bt, k_bs) = (q_bt.inner(), k_bs.inner());
         Self {
-            segments: Arc::new(Segments { q_bt, k_bs, host: OnceLock::new() }),
+            segments: Arc::new(Segments { q_bt, k_bs, prefixes: None, host: OnceLock::new() }),
             direction,
             window: None,
             additive_b1ts: Arc::default(),
@@ -83,10 +86,35 @@ impl AttentionMask {
         Self { window, additive_b1ts: Arc::default(), visible: Arc::default(), ..self }
     }
 
+    /// The same causal mask of a sequence over itself, in which texts have a prefix: a position sees the keys of its prefix
+    /// too, and a window counts positions as if the text followed its prefix. `prefixes` has the prefix's segment for each
+    /// position of each row, or the position's own segment. Texts with the same prefix do not see each other, so a prompt
+    /// that many answers share is computed once.
+    ///
+    /// Where the mask is read, a text with a prefix, and the prefix, must be one run of their row, the prefix first.
+    ///
+    /// # Panics
+    /// If the mask is not causal over as many keys as queries, or there is not a prefix for each position.
+    #[must_use]
+    pub fn with_prefixes(self, prefixes: Arc<Vec<i32>>) -> Self {
+        let [t, s] = self.lengths();
+        assert!(self.direction == Direction::Causal && t == s, "prefixes of {t} queries, {s} keys");
+        let Segments { q_bt, k_bs, .. } = &*self.segments;
+        assert_eq!(prefixes.len(), q_bt.shape().num_elements(), "a prefix for each position");
+        let (q_bt, k_bs) = (q_bt.clone(), k_bs.clone());
+        let segments = Segments { q_bt, k_bs, prefixes: Some(prefixes), host: OnceLock::new() };
+        Self {
+            segments: Arc::new(segments),
+            additive_b1ts: Arc::default(),
+            visible: Arc::default(),
+            ..self
+        }
+    }
+
     /// The same mask over the last `n` keys only.
     ///
     /// # Panics
-    /// If the mask has fewer keys, or fewer keys would be left than a causal mask has queries.
+    /// If the mask has fewer keys or prefixes, or fewer keys would be left than a causal mask has queries.
     #[must_use]
     pub fn over_last_keys(self, n: usize) -> Self {
         let [t, s] = self.lengths();
@@ -95,10 +123,11 @@ impl AttentionMask {
         }
         assert!(n <= s, "the last {n} of {s} keys");
         assert!(self.direction == Direction::Bidirectional || t <= n, "{t} queries, {n} keys");
-        let Segments { q_bt, k_bs, .. } = &*self.segments;
+        let Segments { q_bt, k_bs, prefixes, .. } = &*self.segments;
+        assert!(prefixes.is_none(), "the last {n} keys of texts with prefixes");
         let [b, _] = k_bs.dims();
-        let k_bs = k_bs.clone().slice([0..b, s - n..s]);
-        let segments = Segments { q_bt: q_bt.clone(), k_bs, host: OnceLock::new() };
+        let (q_bt, k_bs) = (q_bt.clone(), k_bs.clone().slice([0..b, s - n..s]));
+        let segments = Segments { q_bt, k_bs, prefixes: None, host: OnceLock::new() };
         Self {
             segments: Arc::new(segments),
             additive_b1ts: Arc::default(),
@@ -147,6 +176,12 @@ impl AttentionMask {
         [self.segments.q_bt.clone(), self.segments.k_bs.clone()]
     }
 
+    /// Whether texts have prefixes.
+    #[cfg(feature = "cuda")]
+    pub(super) fn has_prefixes(&self) -> bool {
+        self.segments.prefixes.is_some()
+    }
+
     /// Whether later keys are hidden.
     #[cfg(feature = "cuda")]
     pub(super) fn direction(&self) -> Direction {
@@ -173,7 +208,11 @@ impl AttentionMask {
                 };
                 let [t, s] = self.lengths();
                 let (q, k) = (host(&self.segments.q_bt), host(&self.segments.k_bs));
-                Arc::new(KeySegments::new(q, k, t, s))
+                let segments = KeySegments::new(q, k, t, s);
+                Arc::new(match &self.segments.prefixes {
+                    Some(prefixes) => segments.with_prefixes(prefixes.to_vec()),
+                    None => segments,
+                })
             });
             Arc::new(VisibleKeys::new(segments.clone(), self.direction, self.window))
         });
@@ -181,8 +220,14 @@ impl AttentionMask {
     }
 
     fn build(&self) -> Tensor<4> {
-        let Segments { q_bt, k_bs, .. } = &*self.segments;
+        let Segments { q_bt, k_bs, prefixes, .. } = &*self.segments;
         let ([b, t], [_, s]) = (q_bt.dims(), k_bs.dims());
+        if prefixes.is_some() {
+            let mut additive = vec![HIDDEN; b * t * s];
+            self.visible().for_each(|row, query, key| additive[(row * t + query) * s + key] = 0.0);
+            return Tensor::<1>::from_data(additive.as_slice(), &q_bt.device())
+                .reshape([b, 1, t, s]);
+        }
         let mut near = vec![HIDDEN; t * s];
         for (query, row) in near.chunks_mut(s.max(1)).enumerate() {
             row[self.direction.candidates(query, t, s, self.window)].fill(0.0);

@@ -1,6 +1,7 @@
 //! Scaled dot-product attention with grouped key-value heads.
 //!
-//! On the CPU and on a GPU in tiles, without a matrix of all scores; where scores have a bias, in tensor operations.
+//! On the CPU and on a GPU in tiles, without a matrix of all scores; where scores have a bias, and on a GPU where texts have
+//! prefixes, in tensor operations.
 
 mod mask;
 
@@ -63,6 +64,7 @@ fn has_gpu_kernel<const D: usize, const N: usize>(
     operands: [&Tensor<D>; N],
 ) -> bool {
     mask.bias().is_none()
+        && !mask.has_prefixes()
         && (1..=GPU_WIDTH).contains(&width)
         && operands.into_iter().all(crate::gpu::reads)
 }

@@ -86,6 +86,7 @@ fn plain(b: usize, t: usize, s: usize, [h, g, k]: [usize; 3]) -> Attention {
         k,
         q_segments,
         k_segments,
+        prefixes: Vec::new(),
         window: None,
         scale: 0.4,
         bidirectional: false,
@@ -183,6 +184,67 @@ fn capped_scores() {
     let padded = Attention { k_segments: padded, ..plain(2, 2, 6, [2, 2, 4]) };
     check_biased_attention(&capped(padded.clone()), [2, 2], View::Contiguous);
     check_attention(&capped(Attention { q_segments: vec![7; 4], ..padded }), View::Contiguous);
+}
+
+/// Rows of groups, one after the other: a prompt, and answers that see it but not each other. `lengths` has each group's
+/// prompt and answers; rows are padded to the longest.
+fn groups(rows: &[&[&[usize]]], window: Option<usize>, heads: [usize; 3]) -> Attention {
+    let length = |row: &[&[usize]]| row.iter().flat_map(|group| group.iter()).sum::<usize>();
+    let t = rows.iter().map(|row| length(row)).max().unwrap_or(0);
+    let (mut segments, mut prefixes) = (Vec::new(), Vec::new());
+    for (row, groups) in rows.iter().enumerate() {
+        let mut next = 0;
+        for group in *groups {
+            let prompt = next;
+            for n in *group {
+                segments.extend(std::iter::repeat_n(next, *n));
+                prefixes.extend(std::iter::repeat_n(prompt, *n));
+                next += 1;
+            }
+        }
+        segments.resize((row + 1) * t, -1);
+        prefixes.resize((row + 1) * t, -1);
+    }
+    let plain = plain(rows.len(), t, t, heads);
+    Attention { q_segments: segments.clone(), k_segments: segments, prefixes, window, ..plain }
+}
+
+#[test]
+fn answers_that_share_a_prompt() {
+    let small: [&[&[&[usize]]]; 4] = [
+        &[&[&[1, 1]]],
+        &[&[&[3, 2, 1, 4]]],
+        &[&[&[2, 3, 3], &[4, 1]], &[&[5, 1, 2, 1]]],
+        &[&[&[1, 1, 1, 1, 1, 1], &[2, 1]], &[&[7]], &[&[1, 2]]],
+    ];
+    for rows in small {
+        for window in [None, Some(1), Some(3), Some(5)] {
+            for heads in [[1, 1, 2], [4, 2, 6], [3, 1, 5]] {
+                let sizes = groups(rows, window, heads);
+                for view in ALL {
+                    check_attention(&sizes, view);
+                }
+                check_packed(&sizes, heads[2] % 2 == 0, View::Contiguous);
+                let capped = Attention { soft_cap: Some(0.8), scale: 1.1, ..sizes };
+                check_packed(&capped, false, View::Sliced);
+                check_biased_attention(&capped, [1, heads[0]], View::Contiguous);
+            }
+        }
+    }
+}
+
+/// Longer than blocks of queries and chunks of keys, with prompts on both sides of a chunk's border.
+#[test]
+fn long_answers_that_share_a_prompt() {
+    let rows: &[&[&[usize]]] = &[&[&[37, 63, 70, 20, 5, 5, 90]], &[&[130, 31, 65], &[9, 40]]];
+    for window in [None, Some(50)] {
+        check_packed(&groups(rows, window, [2, 1, 2]), true, View::Contiguous);
+    }
+    let long: &[&[&[usize]]] = &[&[&[259, 17, 66, 3, 35]]];
+    let capped = Attention { soft_cap: Some(0.8), ..groups(long, None, [3, 1, 2]) };
+    check_attention(&capped, View::Contiguous);
+    let far: &[&[&[usize]]] = &[&[&[20, 300, 16, 64]]];
+    check_attention(&groups(far, Some(30), [4, 4, 3]), View::Contiguous);
 }
 
 #[test]

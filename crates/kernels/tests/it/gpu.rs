@@ -45,6 +45,7 @@ fn plain([b, t, s]: [usize; 3], [h, g, k]: [usize; 3]) -> Attention {
         k,
         q_segments: vec![0; b * t],
         k_segments: vec![0; b * s],
+        prefixes: Vec::new(),
         window: None,
         scale: 0.4,
         bidirectional: false,

@@ -3,6 +3,8 @@
 //! Tolerances: f32 sums of up to a few hundred products are within 3e-6 of the largest output or gradient; 1e-6 where
 //! nothing is summed.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use kernels::{
     Adapter, AttentionMask, GeluKind, Heads, LinearInput, LinearMap, LogProbs, WeightLayout,
@@ -227,6 +229,10 @@ fn mask(sizes: &reference::Attention) -> AttentionMask {
         AttentionMask::bidirectional(q_segments_bt, k_segments_bs)
     } else {
         AttentionMask::causal(q_segments_bt, k_segments_bs)
+    };
+    let mask = match sizes.prefixes.as_slice() {
+        [] => mask,
+        prefixes => mask.with_prefixes(Arc::new(prefixes.to_vec())),
     };
     mask.with_window(sizes.window).with_soft_cap(sizes.soft_cap)
 }

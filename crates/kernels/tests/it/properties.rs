@@ -80,6 +80,7 @@ prop_compose! {
             k,
             q_segments,
             k_segments: segments,
+            prefixes: Vec::new(),
             window,
             scale,
             bidirectional,

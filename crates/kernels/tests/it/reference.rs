@@ -102,6 +102,8 @@ pub(crate) struct Attention {
     pub(crate) k: usize,
     pub(crate) q_segments: Vec<i32>,
     pub(crate) k_segments: Vec<i32>,
+    /// The segment of each position's prefix, or its own; empty without prefixes.
+    pub(crate) prefixes: Vec<i32>,
     pub(crate) window: Option<usize>,
     pub(crate) scale: f64,
     /// Whether later keys are visible too.
@@ -119,11 +121,34 @@ pub(crate) struct Bias<'a> {
 }
 
 impl Attention {
-    fn sees(&self, row: usize, query: usize, key: usize) -> bool {
+    /// Whether a key of a row is visible; `positions` are those of queries in their text.
+    fn sees(&self, row: usize, query: usize, key: usize, positions: &[usize]) -> bool {
+        let (q_at, k_at) = (row * self.t + query, row * self.s + key);
+        let is_own = self.q_segments[q_at] == self.k_segments[k_at];
+        if let Some(prefix) = self.prefixes.get(q_at) {
+            // As many keys as queries; a window counts on from the prefix.
+            let is_near = |window| positions[q_at] - positions[k_at] < window;
+            let is_of_text = is_own || *prefix == self.k_segments[k_at];
+            return is_of_text && key <= query && self.window.is_none_or(is_near);
+        }
         let now = if self.bidirectional { query } else { query + self.s - self.t };
-        self.q_segments[row * self.t + query] == self.k_segments[row * self.s + key]
+        is_own
             && (self.bidirectional || key <= now)
             && self.window.is_none_or(|window| now.abs_diff(key) < window)
+    }
+
+    /// The position of each query of a mask with prefixes: those of its prefix and its own segment count.
+    fn positions(&self) -> Vec<usize> {
+        let position = |(at, prefix): (usize, &i32)| {
+            let row = at / self.t * self.t;
+            let count = |segment: i32, end: usize| {
+                self.q_segments[row..end].iter().filter(|it| **it == segment).count()
+            };
+            let own = self.q_segments[at];
+            let before = if *prefix == own { 0 } else { count(*prefix, at) };
+            before + count(own, at)
+        };
+        self.prefixes.iter().enumerate().map(position).collect()
     }
 
     /// q `[b, t, h, k]`, key and value `[b, s, g, k]` → `[b, t, h, k]`.
@@ -141,11 +166,13 @@ impl Attention {
     ) -> Vec<f64> {
         let Self { b, t, s, h, g, k, .. } = *self;
         let mut out = vec![0.0; b * t * h * k];
+        let positions = self.positions();
         for (idx, out) in out.chunks_mut(k).enumerate() {
             let (row, query, head) = (idx / (t * h), idx / h % t, idx % h);
             let q = &q[idx * k..][..k];
             let at = |position: usize| ((row * s + position) * g + head / (h / g)) * k;
-            let seen: Vec<usize> = (0..s).filter(|key| self.sees(row, query, *key)).collect();
+            let seen: Vec<usize> =
+                (0..s).filter(|key| self.sees(row, query, *key, &positions)).collect();
             let score = |position: &usize| -> f64 {
                 let key = &key[at(*position)..][..k];
                 let score = q.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() * self.scale;

@@ -1,5 +1,6 @@
 //! Packed samples read as if each were alone; padding changes nothing, on either side.
 
+use arch::ModelConfig;
 use burn::tensor::Device;
 use model::CausalLm;
 use nn::{PAD_SEGMENT, TokenBatch};
@@ -130,4 +131,56 @@ fn a_later_token_changes_nothing_before_it() {
 fn a_text_longer_than_the_model_reads_is_refused() {
     let model = CausalLm::init(&config(&tiny_llama(V)), 3, &Device::flex());
     model.forward(&TokenBatch::of_rows(&sample(65, 2), 1, &Device::flex()));
+}
+
+/// The longest answer is longer than the windows of families that have them.
+#[test]
+fn answers_that_share_a_prompt_are_as_each_alone() {
+    let prompt = sample(6, 3);
+    let answers = [sample(4, 5), sample(1, 7), sample(9, 11), sample(16, 2)];
+    let (mut ids, mut positions) = (Vec::new(), Vec::new());
+    let (mut segments, mut prefixes) = (Vec::new(), Vec::new());
+    let mut add = |text: &[u32], position: u32, segment: i32, prefix: i32| {
+        ids.extend_from_slice(text);
+        positions.extend(position..position + text.len() as u32);
+        segments.extend(vec![segment; text.len()]);
+        prefixes.extend(vec![prefix; text.len()]);
+    };
+    // The second row has another text before the group, the first one padding behind it.
+    let other = sample(3, 8);
+    for row in 0..2 {
+        if row == 1 {
+            add(&other, 0, 99, 99);
+        }
+        add(&prompt, 0, 0, 0);
+        for (number, answer) in answers.iter().enumerate() {
+            add(answer, prompt.len() as u32, number as i32 + 1, 0);
+        }
+        if row == 0 {
+            add(&other, 0, PAD_SEGMENT, PAD_SEGMENT);
+        }
+    }
+    let t = ids.len() / 2;
+    let packed = TokenBatch::new(&ids, &positions, &segments, 2, t, &Device::flex());
+    let packed = packed.with_prefixes(prefixes);
+    // LongRoPE and dynamic scaling give a prompt other angles in a long text.
+    let is_fixed = |model: &CausalLm| match model.config() {
+        ModelConfig::Decoder(config) => config.ropes.iter().all(|it| it.fixed_up_to().is_none()),
+        ModelConfig::Gpt2(_) => true,
+    };
+    for model in models().into_iter().filter(is_fixed) {
+        let all = logits(&model, &packed);
+        for start in [0, t + other.len()] {
+            let mut at = start + prompt.len();
+            for answer in &answers {
+                let text = [prompt.as_slice(), answer.as_slice()].concat();
+                let alone = logits(&model, &TokenBatch::of_rows(&text, 1, &Device::flex()));
+                let (of_prompt, of_answer) = alone.split_at(prompt.len() * V);
+                let name = format!("{:?} {start} {}", model.config(), answer.len());
+                assert_close(&name, &all[start * V..][..of_prompt.len()], of_prompt, CLOSE);
+                assert_close(&name, &all[at * V..][..of_answer.len()], of_answer, CLOSE);
+                at += answer.len();
+            }
+        }
+    }
 }

@@ -13,11 +13,13 @@
 
 mod batch;
 mod metrics;
+mod probe;
 mod score;
 mod settings;
 mod update;
 
 pub use metrics::{GroupMetrics, completion_metrics};
+pub use probe::forward_backward;
 pub use score::{GroupEpisode, RewardTable, ScoredGroups, has_signal, score_groups};
 pub use settings::GroupSettings;
 pub use update::{GroupUpdated, update_groups};

@@ -10,7 +10,6 @@ use train::Collective;
 
 use super::metrics::completion_metrics;
 use super::settings::GroupSettings;
-use crate::batch::EpisodeBatch;
 use crate::rollout::{EndReason, Rollout, Rollouts, Sampling};
 use crate::settings::Conventions;
 use crate::{Error, Result};
@@ -114,7 +113,7 @@ fn model_outputs(
     for chunk in episodes.chunks(settings.micro_batch) {
         let chunk: Vec<&Rollout> = chunk.iter().collect();
         let conventions = Conventions::RealTokens;
-        let batch = EpisodeBatch::new(&chunk, conventions, sampling.max_new_tokens, device);
+        let batch = settings.batch(&chunk, sampling, device);
         // By the function that training uses, not the sampler's, so that the first ratio is 1.
         let logprobs = |model: &CausalLm| batch.logprobs(model, sampling, conventions).0;
         let old = policy.as_deref().map(logprobs);

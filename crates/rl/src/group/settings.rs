@@ -1,7 +1,10 @@
 //! Settings of an update on groups.
 
+use burn::tensor::Device;
 use loss::{AdvantageKind, GroupObjective};
 
+use crate::batch::EpisodeBatch;
+use crate::rollout::{Rollout, Sampling};
 use crate::settings::Conventions;
 use crate::{Error, Result};
 
@@ -28,6 +31,9 @@ pub struct GroupSettings {
     pub top_entropy_quantile: f64,
     /// Completions in a forward pass; bounds memory. By TRL's conventions, means are over as many.
     pub micro_batch: usize,
+    /// Whether a forward pass computes a prompt once for all of its completions that it reads. Changes results by rounding
+    /// alone; not by TRL's conventions, whose micro-batches are of given completions.
+    pub shares_prompts: bool,
 }
 
 impl GroupSettings {
@@ -41,6 +47,24 @@ impl GroupSettings {
         self.num_iterations * self.n_minibatches > 1
             || self.reward_beta != 0.0
             || self.has_old_entropies()
+    }
+
+    /// A forward pass over completions, as the settings lay them out.
+    pub(crate) fn batch(
+        &self,
+        episodes: &[&Rollout],
+        sampling: &Sampling,
+        device: &Device,
+    ) -> EpisodeBatch {
+        if self.has_shared_prompts() {
+            return EpisodeBatch::sharing_prompts(episodes, device);
+        }
+        EpisodeBatch::new(episodes, Conventions::RealTokens, sampling.max_new_tokens, device)
+    }
+
+    /// Whether prompts are shared.
+    pub(crate) fn has_shared_prompts(&self) -> bool {
+        self.shares_prompts && self.conventions == Conventions::RealTokens
     }
 
     /// Whether tokens are chosen by their entropy at sampling time.

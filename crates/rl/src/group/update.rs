@@ -13,7 +13,6 @@ use super::batch::{Member, Padding, completion_batch};
 use super::metrics::{GroupMetrics, means};
 use super::score::ScoredGroups;
 use super::settings::GroupSettings;
-use crate::batch::EpisodeBatch;
 use crate::checks::{check_first_ratio, check_orders};
 use crate::rollout::Rollout;
 use crate::settings::Conventions;
@@ -62,7 +61,12 @@ pub fn update_groups(
             Conventions::RealTokens => minibatch.len(),
             Conventions::Trl => settings.micro_batch,
         };
-        for batch in minibatch.chunks(size) {
+        let mut members = minibatch.to_vec();
+        if settings.has_shared_prompts() {
+            // Sums over the minibatch have no order, and the completions of a group share its prompt side by side.
+            members.sort_unstable();
+        }
+        for batch in members.chunks(size) {
             let counts =
                 counts(scored, batch, minibatch.len().div_ceil(size), focus.as_deref(), settings);
             let share = batch.get(learner.replicas.share().of(batch.len())).unwrap_or_default();
@@ -162,7 +166,7 @@ impl Pass<'_> {
         let rollouts: Vec<&Rollout> = members.iter().map(|(rollout, _)| *rollout).collect();
         let sampling = &scored.rollouts.sampling;
         let conventions = Conventions::RealTokens;
-        let batch = EpisodeBatch::new(&rollouts, conventions, sampling.max_new_tokens, device);
+        let batch = settings.batch(&rollouts, sampling, device);
         let (new, auxiliary) = batch.logprobs(policy, sampling, conventions);
         sums.expert_load.add(&auxiliary.expert_load);
 

@@ -70,6 +70,7 @@ fn settings(loss: GroupLoss) -> GroupSettings {
         mask_truncated_completions: true,
         top_entropy_quantile: 0.7,
         micro_batch: 8,
+        shares_prompts: true,
     }
 }
 
@@ -134,6 +135,88 @@ fn micro_batches_change_no_loss_and_no_metric() {
         assert_eq!(whole.steps.len(), 4);
         let split = GroupSettings { micro_batch: 1, ..settings(loss) };
         assert_same(&whole, &learned(&split, &SingleReplica), &format!("{loss:?}"));
+    }
+}
+
+/// Relative differences of log-probabilities, losses, metrics and gradients between the two layouts.
+const ROUNDING: Tolerance = Tolerance { absolute: 1e-6, of_largest: 1e-5 };
+
+/// The difference of each weight after one step that is proportional to its gradient.
+fn descent(scored: &ScoredGroups, settings: &GroupSettings) -> (GroupUpdated, Vec<Vec<f32>>) {
+    let policy = roles().actors.policy;
+    let before = weights(&policy);
+    // Beside so large an epsilon, AdamW's second moments do not count.
+    let optimizer = recipe::Optimizer {
+        kind: OptimizerKind::AdamW(AdamwKeys { betas: [0.9, 0.999], eps: 1e3 }),
+        max_grad_norm: 0.0,
+        weight_decay: 0.0,
+        ..recipe::Optimizer::adamw(1e6)
+    };
+    let (names, device) = (ParameterNames::of(&policy), Device::flex());
+    let optimizer = Optimizer::new(optimizer, &policy).expect("no groups");
+    let mut learner = Learner::unchecked(optimizer, names, &device);
+    let orders = [vec![2, 0, 7, 3, 1, 5, 6, 4]];
+    let updated = update_groups(policy, &mut learner, 1e6, scored, &orders, settings);
+    let updated = updated.expect("an update");
+    let after = weights(&updated.policy);
+    let differences = |(before, after): (&Vec<f32>, &Vec<f32>)| {
+        before.iter().zip(after).map(|(before, after)| after - before).collect()
+    };
+    let differences = before.iter().zip(&after).map(differences).collect();
+    (updated, differences)
+}
+
+fn weights(policy: &CausalLm) -> Vec<Vec<f32>> {
+    let mut all = Vec::new();
+    let visited = model::visit_tensors(policy, |_, _, values| {
+        all.push(values.to_vec());
+        Ok::<(), std::convert::Infallible>(())
+    });
+    assert!(visited.is_ok());
+    all
+}
+
+#[test]
+fn shared_prompts_change_rounding_alone() {
+    for loss in LOSSES {
+        // Whole groups, parts of groups, and micro-batches that end within a group.
+        for micro_batch in [8, 4, 3] {
+            let one_step = GroupSettings { num_iterations: 1, n_minibatches: 1, ..settings(loss) };
+            let shared = GroupSettings { micro_batch, ..one_step };
+            let apart = GroupSettings { shares_prompts: false, ..shared.clone() };
+            let what = format!("{loss:?} {micro_batch}");
+            let found = score(&shared, &SingleReplica).expect("scored");
+            let wanted = score(&apart, &SingleReplica).expect("scored");
+            for (found, wanted) in found.episodes.iter().zip(&wanted.episodes) {
+                assert!(!wanted.logprobs.is_empty() && !wanted.entropies.is_empty());
+                assert_close(&what, &found.logprobs, &wanted.logprobs, ROUNDING);
+                assert_close(&what, &found.ref_logprobs, &wanted.ref_logprobs, ROUNDING);
+                assert_close(&what, &found.entropies, &wanted.entropies, ROUNDING);
+            }
+            let ((found, gradients), (wanted, wanted_gradients)) =
+                (descent(&found, &shared), descent(&wanted, &apart));
+            for (name, wanted) in &wanted.steps[0] {
+                let what = format!("{what} {name}");
+                assert_close(&what, &[found.steps[0][name] as f32], &[*wanted as f32], ROUNDING);
+            }
+            assert_eq!(gradients.len(), wanted_gradients.len());
+            for (idx, (found, wanted)) in gradients.iter().zip(&wanted_gradients).enumerate() {
+                assert!(wanted.iter().any(|value| *value != 0.0));
+                assert_close(&format!("{what} gradient {idx}"), found, wanted, ROUNDING);
+            }
+        }
+    }
+}
+
+#[test]
+fn updates_of_several_steps_have_the_same_losses_with_shared_prompts() {
+    for loss in LOSSES {
+        for micro_batch in [8, 3] {
+            let shared = GroupSettings { micro_batch, ..settings(loss) };
+            let apart = GroupSettings { shares_prompts: false, ..shared.clone() };
+            let wanted = learned(&apart, &SingleReplica);
+            assert_same(&wanted, &learned(&shared, &SingleReplica), &format!("{loss:?}"));
+        }
     }
 }
 
