@@ -343,6 +343,11 @@ fn a_precision_that_the_device_lacks_is_refused() {
        | ^^^^^^^^^
       hint: remove `precision`, or change the keys it conflicts with
     "#);
+    let wgpu = |keys: &str| {
+        let text = format!("device = \"wgpu\"\n{keys}\n{}", aligned());
+        shown(&parse(&text).expect_err("this recipe was taken"))
+    };
+    insta::assert_snapshot!(wgpu("precision = \"bf16\"\nreplicas = 2"), @"");
     insta::assert_snapshot!(of("fp16"), @r#"
     error: `precision` must be one of `f32`, `tf32`, `bf16`: `fp16`
       --> recipes/mine.toml:1:13
