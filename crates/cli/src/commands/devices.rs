@@ -60,8 +60,8 @@ fn wgpu_report(facts: &WgpuFacts) -> String {
             None => "no subgroups".to_owned(),
         };
         text += &format!(
-            "        f32 without bf16 and tf32, {subgroups}, {} of shared memory, tensors of up to {}\n",
-            table::bytes(adapter.shared_memory),
+            "        f32 without bf16 and tf32, {subgroups}, {} KiB of shared memory, tensors of up to {}\n",
+            adapter.shared_memory >> 10,
             table::bytes(adapter.largest_tensor)
         );
         if let Err(problem) = outcome {
