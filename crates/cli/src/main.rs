@@ -13,6 +13,7 @@ mod serve_args;
 mod shell_args;
 mod tokenizer_args;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
@@ -31,8 +32,11 @@ fn main() -> ExitCode {
     out_of_memory::report_refused_memory();
     kernels::find_cuda_toolkit();
     fsio::watchdog::watch_with(stop_late_operation);
-    let matches = examples::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = examples::command().try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return wrong_arguments(&error),
+    };
     let outcome = dispatch(cli, clock);
     // The last lines of progress must be on the screen before an error.
     render::stderr::flush();
@@ -40,6 +44,15 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Shows the parser's message, or the help that was asked for. An argument in it may have any characters.
+fn wrong_arguments(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let shown = render::printable::printable(&text);
+    // Nobody is left to be told of a failure to write.
+    let _ = if shown == text { error.print() } else { write!(std::io::stderr(), "{shown}") };
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// Ends the process when an operation on a foreign file takes too long. It runs inside a library and cannot be stopped.

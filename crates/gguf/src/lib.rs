@@ -4,6 +4,7 @@
 
 mod dequantize;
 mod error;
+mod found_merges;
 mod hugging_face;
 pub mod limits;
 mod metadata;
@@ -15,6 +16,7 @@ mod write;
 
 pub use dequantize::dequantize;
 pub use error::{Error, Result};
+pub use found_merges::FoundMerges;
 pub use hugging_face::{
     FileType, ModelExport, ModelFile, ModelWriter, TokenizerFile, TokenizerSource, architectures,
     is_gguf,

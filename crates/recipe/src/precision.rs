@@ -13,7 +13,7 @@ pub enum Precision {
     /// f32 rounded to a mantissa of ten bits by the tensor cores; on CUDA only.
     Tf32,
     /// bf16, with a mantissa of eight bits. Products take less time on some processors, about half of it on
-    /// AMD's Zen 5, and about as long on others, such as Intel's without AMX.
+    /// AMD's Zen 5, and about as long on those whose instructions for bf16 are no faster.
     Bf16,
 }
 

@@ -2,6 +2,8 @@
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -50,7 +52,7 @@ impl EmbeddingReply {
             return values.into();
         }
         let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
-        base64(&bytes).into()
+        BASE64_STANDARD.encode(bytes).into()
     }
 }
 
@@ -62,42 +64,4 @@ fn unit(values: Vec<f32>) -> Result<Vec<f32>, ApiError> {
     }
     let length = length.max(f64::MIN_POSITIVE);
     Ok(values.into_iter().map(|x| (f64::from(x) / length) as f32).collect())
-}
-
-/// Bytes as base64 with padding (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |idx: usize| chunk.get(idx).map_or(0, |byte| u32::from(*byte));
-        let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
-        for digit in 0..4 {
-            let value = (bits >> (18 - 6 * digit)) & 63;
-            let is_padding = digit > chunk.len();
-            let digit = DIGITS.get(value as usize).filter(|_| !is_padding);
-            text.push(digit.map_or('=', |digit| char::from(*digit)));
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    /// Vectors of RFC 4648, section 10, and one with two bytes.
-    #[test]
-    fn bytes_as_base64() {
-        for (text, expected) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("Ma", "TWE="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(text.as_bytes()), expected);
-        }
-    }
 }

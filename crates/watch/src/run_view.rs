@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::message::{Message, MessageKind};
+use crate::pace::Pace;
 use crate::row::Row;
 use crate::series::Series;
 use crate::status::{RunState, StageSteps, Status};
@@ -96,8 +97,9 @@ pub(crate) struct StageView {
     pub(crate) steps: BTreeMap<String, Series>,
     pub(crate) evals: BTreeMap<String, Series>,
     pub(crate) samples: VecDeque<Sample>,
-    /// Time of the start and number of updates made before it, in the process that trains.
-    started: Option<(f64, u64)>,
+    /// Time of the start, in the process that trains.
+    started: Option<f64>,
+    pace: Pace,
 }
 
 impl RunView {
@@ -160,6 +162,9 @@ impl RunView {
             Update::StageStarted(start) => self.start_stage(start, now),
             Update::Row(row) => {
                 if let Some(stage) = self.stages.get_mut(self.current) {
+                    if !row.is_eval {
+                        stage.pace.note(row.step, now);
+                    }
                     stage.add_row(row);
                     stage.tick(now);
                 }
@@ -269,7 +274,7 @@ impl RunView {
         stage.max_steps = start.max_steps;
         (stage.n_parameters, stage.n_trained) = (start.n_parameters, start.n_trained);
         (stage.elapsed, stage.left, stage.is_finished) = (0.0, None, false);
-        stage.started = Some((now, start.step));
+        (stage.started, stage.pace) = (Some(now), Pace::default());
         stage.truncate_after(start.step);
         self.current =
             self.stages.iter().position(|stage| stage.name == start.name).unwrap_or_default();
@@ -327,14 +332,10 @@ impl StageView {
     }
 
     fn tick(&mut self, now: f64) {
-        let Some((start, first_step)) = self.started else { return };
+        let Some(start) = self.started else { return };
         self.elapsed = (now - start).max(0.0);
-        let done = self.step.saturating_sub(first_step);
         // Time passes between updates: the estimate counts from the latest one.
-        if done > 0 && self.max_steps > 0 {
-            let per_step = self.elapsed / done as f64;
-            self.left = Some(per_step * self.max_steps.saturating_sub(self.step) as f64);
-        }
+        self.left = self.pace.left(self.step, self.max_steps, now).or(self.left);
     }
 
     pub(crate) fn curve(&self, names: &[&str]) -> Option<&Series> {
@@ -367,12 +368,13 @@ mod tests {
     #[test]
     fn time_left_follows_from_the_updates_of_this_process() {
         let mut view = started();
-        view.apply(Update::Row(row(1, 3.0)), 102.0);
-        view.apply(Update::Row(row(2, 2.0)), 104.0);
+        view.apply(Update::Row(row(1, 3.0)), 300.0);
+        assert_eq!(view.progress().unwrap().3, None, "200 s before the first update tell nothing");
+        view.apply(Update::Row(row(2, 2.0)), 302.0);
         let (name, latest, max_steps, left) = view.progress().unwrap();
         assert_eq!((name, latest.step, max_steps, left), ("b", 2, 10, Some(16.0)));
-        view.apply(Update::StageFinished { steps: 10 }, 120.0);
-        view.tick(200.0);
+        view.apply(Update::StageFinished { steps: 10 }, 320.0);
+        view.tick(400.0);
         assert_eq!(view.stages[1].left, None);
         assert!(view.stages[1].is_finished && !view.stages[0].is_finished);
     }

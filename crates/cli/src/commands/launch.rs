@@ -23,6 +23,19 @@ const MAX_BYTES: u64 = 1 << 20;
 /// The format of the file. Files of older versions have none, and the same keys.
 const FORMAT: u64 = 1;
 
+/// Checks that the paths of a command line can be recorded: JSON has no other text than UTF-8.
+pub(super) fn check_paths(args: &RecipeArgs) -> Result<()> {
+    for path in std::iter::once(&args.recipe).chain(&args.data_dir) {
+        if path.to_str().is_none() {
+            return Err(Failure::input(
+                format!("`{}`: the path is not UTF-8", path.display()),
+                "rename it: the run's launch.json has to name it",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Records the arguments of a run, its date and, if it computes in bf16 on the CPU, how.
 pub(super) fn write(
     run_dir: &Path,

@@ -201,6 +201,7 @@ pub(crate) fn plan_loaded(
     log: LogStyle,
     threads: Option<usize>,
 ) -> Result<::plan::Plan> {
+    launch::check_paths(args)?;
     let name = args.name.as_deref().unwrap_or(&loaded.name);
     let clock = launch::clock_of(&Path::new(::plan::RUNS_DIR).join(name))?;
     plan_on_day(loaded, args, clock, log, threads)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use train::{EvalRow, Event, Progress};
-use watch::{Fit, RunState, StepLine};
+use watch::{Fit, Pace, RunState, StepLine};
 
 use super::live_line::LiveLine;
 use super::printable::printable;
@@ -175,7 +175,8 @@ pub(crate) struct RunProgress {
     screen: Screen,
     stage: String,
     max_steps: u64,
-    first_step: u64,
+    pace: Pace,
+    /// When this process started.
     started: Instant,
     last_loss: Option<f64>,
     stopping: bool,
@@ -190,7 +191,7 @@ impl RunProgress {
             screen: Screen::new(log),
             stage: String::new(),
             max_steps: 0,
-            first_step: 0,
+            pace: Pace::default(),
             started: Instant::now(),
             last_loss: None,
             stopping: false,
@@ -217,13 +218,6 @@ impl RunProgress {
         }
     }
 
-    /// Estimated seconds until the stage ends.
-    fn left(&self, step: u64) -> f64 {
-        let done = step.saturating_sub(self.first_step).max(1);
-        let per_step = self.started.elapsed().as_secs_f64() / done as f64;
-        per_step * self.max_steps.saturating_sub(step) as f64
-    }
-
     /// A prompt of one short line, before its answer. Those of chats in a template are long and say little.
     fn shown_prompt(&self, prompt: &str) -> String {
         let is_short = prompt.chars().count() <= PROMPT_CHARS && !prompt.contains('\n');
@@ -240,7 +234,7 @@ impl RunProgress {
             max_steps: self.max_steps,
             row: &step_row(row),
             previous_loss: self.last_loss,
-            left: Some(self.left(row.step)),
+            left: self.pace.left(row.step, self.max_steps, self.started.elapsed().as_secs_f64()),
             unicode: self.screen.style != Style::Live || tty::look().unicode,
         };
         line.text(fit)
@@ -291,17 +285,10 @@ impl Progress for RunProgress {
         }
         match event {
             Event::StageStarted {
-                stage,
-                step,
-                max_steps,
-                n_parameters,
-                n_trained,
-                resumed_from,
+                stage, max_steps, n_parameters, n_trained, resumed_from, ..
             } => {
                 self.stage.clone_from(stage);
-                (self.max_steps, self.first_step) = (*max_steps, *step);
-                self.started = Instant::now();
-                self.last_loss = None;
+                (self.max_steps, self.pace, self.last_loss) = (*max_steps, Pace::default(), None);
                 let how = match resumed_from {
                     Some(path) => format!("resuming from {}", path.display()),
                     None => "starting".to_owned(),
@@ -310,6 +297,7 @@ impl Progress for RunProgress {
                 self.screen.line(&format!("{stage:<10} {how}: {max_steps} steps, {trained}"));
             }
             Event::Step { row, logged } => {
+                self.pace.note(row.step, self.started.elapsed().as_secs_f64());
                 match self.screen.style {
                     Style::Live => {
                         if row.step >= self.max_steps || self.screen.line.is_due() {

@@ -525,6 +525,18 @@ fn data_that_is_a_pipe_is_refused() {
 }
 
 #[cfg(unix)]
+#[test]
+fn a_device_as_data_is_no_regular_file() {
+    let place = Place::new();
+    for name in ["zero.jsonl", "zero.csv", "zero.parquet", "zero.arrow"] {
+        std::os::unix::fs::symlink("/dev/zero", place.path().join(name)).expect("a link");
+        let outcome = bounded(&place, &["data", "inspect", name]);
+        assert_eq!(outcome.code, Some(2), "{name}");
+        assert!(outcome.stderr.contains("not a regular file"), "{name}: {}", outcome.stderr);
+    }
+}
+
+#[cfg(unix)]
 fn make_fifo(path: &Path) {
     let made = Command::new("mkfifo").arg(path).status().expect("mkfifo");
     assert!(made.success());
@@ -532,14 +544,14 @@ fn make_fifo(path: &Path) {
 
 #[cfg(unix)]
 #[test]
-fn paths_need_not_be_utf_8() {
+fn a_recipe_whose_path_is_not_utf_8_is_refused() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
     let place = Place::new();
     let name = OsStr::from_bytes(b"r\xff.toml");
     place.write("text.txt", "abc ".repeat(1000));
-    let recipe = tiny_recipe("{ path = \"text.txt\" }", "");
+    let recipe = format!("name = \"named\"\n{}", tiny_recipe("{ path = \"text.txt\" }", ""));
     fsio::write_atomic(place.path().join(name), recipe).expect("a file");
     for command in ["plan", "run"] {
         let output = Command::new(env!("CARGO_BIN_EXE_temper"))
@@ -550,7 +562,19 @@ fn paths_need_not_be_utf_8() {
             .expect("the binary runs");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!stderr.contains("panicked"), "{command}: {stderr}");
-        assert!(matches!(output.status.code(), Some(0 | 2)), "{command}: {stderr}");
+        assert_eq!(output.status.code(), Some(2), "{command}: {stderr}");
+        assert!(stderr.contains("the path is not UTF-8"), "{command}: {stderr}");
+    }
+    assert!(!place.path().join("runs").exists(), "nothing is written for it");
+}
+
+/// An argument that reverses the order of a line in a terminal.
+#[test]
+fn wrong_arguments_are_shown_without_control_characters() {
+    for option in ["--threads", "--log"] {
+        let outcome = bounded(&Place::new(), &["run", "r.toml", option, "\u{202e}x"]);
+        assert_eq!(outcome.code, Some(2), "{option}");
+        assert!(outcome.stderr.contains("\\u202ex"), "{option}: {}", outcome.stderr);
     }
 }
 

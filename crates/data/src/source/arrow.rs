@@ -11,11 +11,13 @@ use std::sync::Arc;
 use ::arrow::array::RecordBatch;
 use ::arrow::buffer::Buffer;
 use ::arrow::ipc::reader::StreamDecoder;
-use ::arrow::ipc::{Field, MessageHeader, root_as_message};
+use ::arrow::ipc::{MessageHeader, root_as_message};
 
 use crate::error::{Error, Result};
+use crate::formats::Compression;
 use crate::limits;
 use crate::location::{Location, shared_path};
+use crate::source::arrow_schema;
 use crate::source::columns::{catch_panics, check_names, check_schema, row_of, wanted_columns};
 use crate::source::expansion::Expansion;
 use crate::source::open::{self, ByteReader};
@@ -26,28 +28,6 @@ const FILE_MAGIC: &[u8] = b"ARROW1\0\0";
 const PADDING_BYTES: usize = 64;
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
-/// Names of all columns of a schema, in bytes.
-const NAME_BYTES: usize = 16 << 20;
-
-/// What a schema may still declare.
-struct Declared {
-    fields: usize,
-    name_bytes: usize,
-}
-
-impl Declared {
-    /// Takes fields and those within them; false if they are too many.
-    fn take(&mut self, fields: &[Field<'_>]) -> bool {
-        fields.iter().all(|field| {
-            let name = field.name().map_or(0, str::len);
-            let left = self.fields.checked_sub(1).zip(self.name_bytes.checked_sub(name));
-            let Some((fields, name_bytes)) = left else { return false };
-            (self.fields, self.name_bytes) = (fields, name_bytes);
-            field.children().is_none_or(|children| self.take(&children.iter().collect::<Vec<_>>()))
-        })
-    }
-}
-
 /// The rows of one file.
 pub(crate) struct ArrowRows {
     file: Arc<Path>,
@@ -55,6 +35,8 @@ pub(crate) struct ArrowRows {
     expansion: Expansion,
     /// Counts what batches declare before they are decompressed.
     declared: Expansion,
+    /// Bytes that a batch may have in the file once the file itself is decompressed.
+    batch_limit: u64,
     /// Bytes of the compressed dictionaries so far, after decompression.
     dictionary_bytes: u64,
     /// Bytes of all dictionaries so far as they are in the file, and of those that later parts copied.
@@ -89,9 +71,16 @@ impl ArrowRows {
         if start.starts_with(FILE_MAGIC) {
             bytes.consume(FILE_MAGIC.len());
         }
+        let batch_limit = match Compression::of(path) {
+            Compression::None => limits::ARROW_BATCH_BYTES,
+            Compression::Gzip | Compression::Zstd => {
+                unpacked_limit(std::fs::metadata(path).map_or(0, |file| file.len()))
+            }
+        };
         Ok(Self {
             file: shared_path(path),
             bytes,
+            batch_limit,
             expansion: Expansion::of(path),
             declared: Expansion::of(path),
             dictionary_bytes: 0,
@@ -173,17 +162,13 @@ impl ArrowRows {
     /// Length of the body, checked against the limits.
     fn check_metadata(&self, metadata: &[u8]) -> Result<u64> {
         let message = root_as_message(metadata).map_err(|_| self.bad("a broken message"))?;
-        if let Some(fields) = message.header_as_schema().and_then(|schema| schema.fields()) {
-            // Parts of a message may be shared, so that few bytes are very many fields. Names are copied.
-            let mut left = Declared { fields: limits::SCHEMA_FIELDS, name_bytes: NAME_BYTES };
-            if !left.take(&fields.iter().collect::<Vec<_>>()) {
-                return Err(self.bad("too many columns, or names that are too long"));
-            }
+        if !message.header_as_schema().is_none_or(arrow_schema::is_small) {
+            return Err(self.bad("too many columns, or names that are too long"));
         }
         let body =
             u64::try_from(message.bodyLength()).map_err(|_| self.bad("a negative length"))?;
-        if body > limits::ARROW_BATCH_BYTES {
-            return Err(self.too_large("bytes of a record batch", body, limits::ARROW_BATCH_BYTES));
+        if body > self.batch_limit {
+            return Err(self.too_large("bytes of a record batch", body, self.batch_limit));
         }
         Ok(body)
     }
@@ -239,9 +224,7 @@ impl ArrowRows {
             let declared = i64::from_le_bytes(prefix.try_into().unwrap_or_default());
             decompressed = decompressed.saturating_add(u64::try_from(declared).unwrap_or(0));
         }
-        let limit = (body.len() as u64)
-            .saturating_mul(limits::ARROW_BATCH_RATIO)
-            .clamp(limits::FREE_UNPACKED_BYTES, limits::ARROW_BATCH_BYTES);
+        let limit = unpacked_limit(body.len() as u64);
         if decompressed > limit {
             return Err(self.too_large("bytes of a record batch", decompressed, limit));
         }
@@ -310,6 +293,12 @@ impl ArrowRows {
             }
         }
     }
+}
+
+/// Bytes that a batch of `n_bytes` may have after decompression.
+fn unpacked_limit(n_bytes: u64) -> u64 {
+    let limit = n_bytes.saturating_mul(limits::ARROW_BATCH_RATIO);
+    limit.clamp(limits::FREE_UNPACKED_BYTES, limits::ARROW_BATCH_BYTES)
 }
 
 impl Iterator for ArrowRows {

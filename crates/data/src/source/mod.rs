@@ -1,6 +1,7 @@
 //! Foreign files as iterators of rows: one module per format, each plain, .gz or .zst. A row is a location and named values.
 
 mod arrow;
+mod arrow_schema;
 mod columns;
 mod csv;
 mod expansion;

@@ -18,11 +18,7 @@ pub(crate) type ByteReader = Box<dyn BufRead + Send>;
 
 /// Opens a file for reading, decompressed by its ending. An empty file is an error.
 pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<ByteReader> {
-    let file = File::open(path).map_err(|error| Error::io(path, error))?;
-    let length = file.metadata().map_err(|error| Error::io(path, error))?.len();
-    if length == 0 {
-        return Err(Error::EmptyFile { path: path.to_path_buf() });
-    }
+    let (file, length) = open_file(path)?;
     fsio::refuse_lfs_pointer(path)?;
     let mut counted =
         BufReader::with_capacity(BUFFER_BYTES, CountingReader { file, progress: progress.clone() });
@@ -46,6 +42,18 @@ pub(crate) fn open(path: &Path, progress: &BytesRead) -> Result<ByteReader> {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
     }
     Ok(bytes)
+}
+
+/// Opens a regular file that is not empty. Returns its length, too.
+pub(crate) fn open_file(path: &Path) -> Result<(File, u64)> {
+    let found = std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
+    if !found.is_file() {
+        return Err(fsio::Error::NotAFile { path: path.to_path_buf() }.into());
+    }
+    if found.len() == 0 {
+        return Err(Error::EmptyFile { path: path.to_path_buf() });
+    }
+    Ok((File::open(path).map_err(|error| Error::io(path, error))?, found.len()))
 }
 
 /// Opens a text format: as `open`, and skips a byte-order mark.

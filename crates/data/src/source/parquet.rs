@@ -14,11 +14,12 @@ use ::parquet::arrow::arrow_reader::{
     ParquetRecordBatchReaderBuilder,
 };
 use ::parquet::errors::Result as ParquetResult;
-use ::parquet::file::metadata::ColumnChunkMetaData;
+use ::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use fsio::limits::PARQUET_CPU_SECONDS;
 
 use crate::error::{Error, Result};
 use crate::location::{Location, shared_path};
+use crate::source::arrow_schema::is_small_in_parquet;
 use crate::source::columns::{catch_panics, check_names, check_schema, row_of, wanted_columns};
 use crate::source::expansion::Expansion;
 use crate::source::parquet_checks::{
@@ -56,8 +57,15 @@ impl ParquetRows {
         let input = Input::open(path, progress)?;
         check_footer(path, &input)?;
         let metadata = catch_panics(|| {
-            let read = ArrowReaderMetadata::load(&input, ArrowReaderOptions::new());
-            read.and_then(without_zero_offsets).map_err(|error| parquet_reason(&error))
+            let metadata = ParquetMetaDataReader::new().parse_and_finish(&input);
+            let metadata = metadata.map_err(|error| parquet_reason(&error))?;
+            if !is_small_in_parquet(metadata.file_metadata().key_value_metadata()) {
+                return Err("its Arrow schema has too many columns, or long names".into());
+            }
+            let read = without_zero_offsets(metadata).and_then(|metadata| {
+                ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
+            });
+            read.map_err(|error| parquet_reason(&error))
         })
         .map_err(|reason| not_parquet(path, &reason))?;
         check_schema(metadata.schema()).map_err(|reason| Error::bad_file(path, reason))?;
@@ -160,13 +168,12 @@ impl ParquetRows {
 
 /// Metadata in which no column has a dictionary page at offset 0, where a file has its magic number: some writers store 0
 /// for a column without a dictionary.
-fn without_zero_offsets(read: ArrowReaderMetadata) -> ParquetResult<ArrowReaderMetadata> {
+fn without_zero_offsets(metadata: ParquetMetaData) -> ParquetResult<ParquetMetaData> {
     let is_zero = |column: &ColumnChunkMetaData| column.dictionary_page_offset() == Some(0);
-    let metadata = read.metadata();
     if !metadata.row_groups().iter().any(|group| group.columns().iter().any(is_zero)) {
-        return Ok(read);
+        return Ok(metadata);
     }
-    let mut builder = metadata.as_ref().clone().into_builder();
+    let mut builder = metadata.into_builder();
     for group in builder.take_row_groups() {
         let mut group = group.into_builder();
         for column in group.take_columns() {
@@ -179,7 +186,7 @@ fn without_zero_offsets(read: ArrowReaderMetadata) -> ParquetResult<ArrowReaderM
         }
         builder = builder.add_row_group(group.build()?);
     }
-    ArrowReaderMetadata::try_new(Arc::new(builder.build()), ArrowReaderOptions::new())
+    Ok(builder.build())
 }
 
 impl Iterator for ParquetRows {

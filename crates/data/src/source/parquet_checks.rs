@@ -304,11 +304,7 @@ impl Input {
             return Ok(Self::Memory(open::read_whole(path, progress)?.into()));
         }
         fsio::refuse_lfs_pointer(path)?;
-        let file = File::open(path).map_err(|error| Error::io(path, error))?;
-        if file.metadata().map_err(|error| Error::io(path, error))?.len() == 0 {
-            return Err(Error::EmptyFile { path: path.to_path_buf() });
-        }
-        Ok(Self::File(Arc::new(file)))
+        Ok(Self::File(Arc::new(open::open_file(path)?.0)))
     }
 }
 

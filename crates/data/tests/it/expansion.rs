@@ -1,6 +1,7 @@
 //! Small binary files whose rows would need very much memory are refused before they are decoded, and ordinary files are read.
 
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -11,9 +12,13 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{Field, Int32Type};
 use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use data::{BytesRead, read_rows};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
 
 use crate::support::{file, folder, shown};
@@ -25,6 +30,10 @@ fn verdict(path: &Path, needed: Option<&[String]>) -> String {
         Ok(rows) => format!("{} rows", rows.len()),
         Err(error) => shown(&error),
     }
+}
+
+fn hostile_seed(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/hostile/seeds").join(name)
 }
 
 /// Lists of the lengths `lengths` over `items`.
@@ -244,14 +253,43 @@ fn a_row_without_an_end_is_not_read_for_ever() {
 /// additions to its dictionary, each of which would copy it.
 #[test]
 fn arrow_files_whose_parts_are_shared_or_added_to_are_refused() {
-    let seed = |name: &str| {
-        let path = format!("{}/../../tests/hostile/seeds/{name}", env!("CARGO_MANIFEST_DIR"));
-        verdict(Path::new(&path), None)
-    };
+    let seed = |name: &str| verdict(&hostile_seed(name), None);
     let said = seed("shared-fields.arrow");
     assert!(said.contains("too many columns"), "{said}");
     let said = seed("delta-dictionaries.arrow.gz");
     assert!(said.contains("bytes copied for parts of dictionaries over the limit"), "{said}");
+}
+
+/// A parquet file may hold the same schema in its footer.
+#[test]
+fn a_parquet_file_with_a_shared_arrow_schema_is_refused() {
+    let stream = std::fs::read(hostile_seed("shared-fields.arrow")).unwrap();
+    let encoded = BASE64_STANDARD.encode(stream);
+    let batch = table(&[("text", Arc::new(StringArray::from(vec!["a"])))]);
+    let properties = WriterProperties::builder()
+        .set_key_value_metadata(Some(vec![KeyValue::new("ARROW:schema".into(), encoded)]))
+        .build();
+    let options =
+        ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let mut bytes = Vec::new();
+    let mut writer =
+        ArrowWriter::try_new_with_options(&mut bytes, batch.schema(), options).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let folder = folder();
+    let said = verdict(&file(folder.path(), "x.parquet", bytes), None);
+    assert!(said.contains("its Arrow schema has too many columns"), "{said}");
+}
+
+/// The batch is 100 MB in a file of 100 kB: it would be in memory before its rows are counted.
+#[test]
+fn a_batch_much_larger_than_its_compressed_file_is_refused() {
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["a".repeat(1 << 20); 100]));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&arrow(&[table(&[("text", texts)])], None)).unwrap();
+    let folder = folder();
+    let said = verdict(&file(folder.path(), "x.arrow.gz", gzip.finish().unwrap()), None);
+    assert!(said.contains("bytes of a record batch over the limit of 67108864"), "{said}");
 }
 
 /// What a footer describes takes forty times its bytes.

@@ -69,20 +69,48 @@ impl Rounding {
         matches!(self, Self::Directory(Dtype::F32) | Self::Gguf(FileType::F32))
     }
 
-    /// The accepted difference of a weight: relative to itself, and to the largest of its tensor.
-    fn moves_weights_by(self) -> [f32; 2] {
-        match self {
-            Self::Directory(Dtype::F32) => [0.0, 0.0],
+    fn moves_weights_by(self) -> Movement {
+        // A GGUF file has the weights of Gemma's norms plus 1, in f32: half its step between 1 and 2.
+        const OF_NORMS: f32 = f32::EPSILON / 2.0;
+        let (relative, absolute, of_largest) = match self {
+            Self::Directory(Dtype::F32) => (0.0, 0.0, 0.0),
             // llama.cpp's scale of queries may be part of the weights.
-            Self::Gguf(FileType::F32) => [2e-7, 0.0],
-            // Half a unit in the last place; f16 has fewer bits below 6e-5.
-            Self::Directory(Dtype::Bf16) | Self::Gguf(FileType::Bf16) => [2.0_f32.powi(-8), 0.0],
-            Self::Directory(Dtype::F16) | Self::Gguf(FileType::F16) => [2.0_f32.powi(-11), 6e-8],
+            Self::Gguf(FileType::F32) => (2e-7, OF_NORMS, 0.0),
+            // Half a unit in the last place.
+            Self::Directory(Dtype::Bf16) => (2.0_f32.powi(-8), 0.0, 0.0),
+            Self::Gguf(FileType::Bf16) => (2.0_f32.powi(-8), OF_NORMS, 0.0),
+            // Below 6e-5 f16 has steps of 2^-24.
+            Self::Directory(Dtype::F16) | Self::Gguf(FileType::F16) => {
+                (2.0_f32.powi(-11), 2.0_f32.powi(-24), 0.0)
+            }
             // Half a step of a block whose largest value is the tensor's.
-            Self::Gguf(FileType::Q8_0) => [0.0, 0.6 / 127.0],
+            Self::Gguf(FileType::Q8_0) => (0.0, OF_NORMS, 0.6 / 127.0),
             // The smallest 4-bit blocks reach one end of their range only.
-            Self::Gguf(FileType::Q4_0 | FileType::Q4KM) => [0.0, 0.14],
-        }
+            Self::Gguf(FileType::Q4_0 | FileType::Q4KM) => (0.0, OF_NORMS, 0.14),
+        };
+        Movement { relative, absolute, of_largest }
+    }
+}
+
+/// The accepted difference of a weight: the sum of these parts.
+#[derive(Debug, Clone, Copy)]
+struct Movement {
+    /// Of the weight itself.
+    relative: f32,
+    absolute: f32,
+    /// Of the largest weight of the tensor.
+    of_largest: f32,
+}
+
+impl Movement {
+    /// The index of the first weight that moved further.
+    fn first_wrong(self, own: &[f32], written: &[f32]) -> Option<usize> {
+        let largest = own.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        let free = self.absolute + self.of_largest * largest;
+        own.iter().zip(written).position(|(own, written)| {
+            let difference = (own - written).abs();
+            difference.is_nan() || difference > self.relative * own.abs() + free
+        })
     }
 }
 
@@ -101,15 +129,10 @@ pub fn compare_weights<M: SavedModel>(model: &M, path: &Path, rounding: Rounding
     let parameters: Vec<_> =
         file_parameters.iter().filter(|spec| own.contains(&spec.name)).cloned().collect();
     let mut files = WeightFiles::open(path, &info.config, &parameters, &file_parameters)?;
-    let [relative, of_largest] = rounding.moves_weights_by();
+    let movement = rounding.moves_weights_by();
     visit_tensors(model, |name, shape, values| {
         let written = files.values(name, shape)?;
-        let largest = values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-        let wrong = values.iter().zip(&written).position(|(own, written)| {
-            let difference = (own - written).abs();
-            difference.is_nan() || difference > relative * own.abs() + of_largest * largest
-        });
-        match wrong {
+        match movement.first_wrong(values, &written) {
             None => Ok(()),
             Some(at) => Err(Error::NoProof {
                 reason: format!(
@@ -121,4 +144,41 @@ pub fn compare_weights<M: SavedModel>(model: &M, path: &Path, rounding: Rounding
         }
     })?;
     Ok(files.finish()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use gguf::{TensorType, dequantize, quantize};
+
+    use super::*;
+
+    /// Small weights, of which f16 keeps few bits or none, beside ordinary ones.
+    #[test]
+    fn rounded_weights_are_those_of_the_model() {
+        let values: Vec<f32> =
+            (0..4000).map(|n| 0.4 * (n as f32 * 0.7).sin() * 2.0_f32.powi(-(n % 30))).collect();
+        for (tensor_type, file_type) in
+            [(TensorType::F16, FileType::F16), (TensorType::Bf16, FileType::Bf16)]
+        {
+            let bytes = quantize(tensor_type, &values).unwrap();
+            let mut written = vec![0.0; values.len()];
+            dequantize(tensor_type, &bytes, &mut written);
+            let movement = Rounding::Gguf(file_type).moves_weights_by();
+            assert_eq!(movement.first_wrong(&values, &written), None, "{file_type:?}");
+            written[1] *= 1.01;
+            assert_eq!(movement.first_wrong(&values, &written), Some(1), "{file_type:?}");
+        }
+    }
+
+    /// Gemma's norms, from which 1 is subtracted when they are read.
+    #[test]
+    fn norms_are_stored_with_one_added() {
+        let values: Vec<f32> = (0..1000).map(|n| 0.3 * (n as f32 * 0.7).sin()).collect();
+        let written: Vec<f32> = values.iter().map(|x| (x + 1.0) - 1.0).collect();
+        assert_ne!(values, written);
+        for file_type in [FileType::F32, FileType::F16, FileType::Bf16] {
+            let movement = Rounding::Gguf(file_type).moves_weights_by();
+            assert_eq!(movement.first_wrong(&values, &written), None, "{file_type:?}");
+        }
+    }
 }

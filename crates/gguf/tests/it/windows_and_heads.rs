@@ -136,6 +136,12 @@ fn a_head_that_is_the_embedding_is_written_where_llama_cpp_needs_it() {
         let mut model = open(name);
         model.config["tie_word_embeddings"] = json!(true);
         model.shapes.retain(|(name, _)| name != "lm_head.weight");
+        for packed in [FileType::Q8_0, FileType::Q4_0, FileType::Q4KM] {
+            let (_dir, path) = model.write(packed);
+            let read = ModelFile::open(&path).unwrap();
+            assert_eq!(read.config()["tie_word_embeddings"], true, "{name} {packed:?}");
+            assert!(read.tensors().all(|(name, _)| name != "lm_head.weight"), "{name} {packed:?}");
+        }
         let (_dir, path) = model.write(FileType::F32);
         let written = GgufFile::open(&path).unwrap();
         let has_head = written.tensor("output.weight").is_some();

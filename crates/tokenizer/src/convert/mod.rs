@@ -3,7 +3,6 @@
 //! Like transformers, the conversion goes by the files and by `tokenizer_class` of
 //! tokenizer_config.json.
 
-pub(crate) mod base64;
 mod byte_level;
 mod protobuf;
 mod sentencepiece;

@@ -6,10 +6,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use gguf::FoundMerges;
 use serde_json::{Map, Value, json};
 
 use super::protobuf::{Field, fields};
-use super::{added_token, base64, class, refused, set_default};
+use super::{added_token, class, refused, set_default};
 use crate::Result;
 
 const UNKNOWN: i32 = 2;
@@ -50,6 +53,9 @@ pub(super) fn convert(
     if !matches!(model.kind, UNIGRAM | BPE) {
         let kind = model.kind;
         return Err(refused(path, format!("a sentencepiece model of kind `{kind}`, not 1 or 2")));
+    }
+    for piece in &model.pieces {
+        FoundMerges::check_token(piece.text.len()).map_err(|reason| refused(path, reason))?;
     }
     let plain =
         matches!(class(config), Some("LlamaTokenizer" | "CodeLlamaTokenizer" | "GemmaTokenizer"));
@@ -93,18 +99,18 @@ pub(super) fn convert(
         "pre_tokenizer": pre_tokenizer,
         "post_processor": null,
         "decoder": decoder(&model, &metaspace),
-        "model": library_model(&model),
+        "model": library_model(path, &model)?,
     });
     Ok(json.to_string())
 }
 
-fn library_model(model: &Model) -> Value {
+fn library_model(path: &Path, model: &Model) -> Result<Value> {
     let unk = usize::try_from(model.specials[0]).ok().filter(|id| *id < model.pieces.len());
     if model.kind == UNIGRAM {
         let vocab: Vec<Value> =
             model.pieces.iter().map(|piece| json!([piece.text, piece.score])).collect();
-        return json!({"type": "Unigram", "unk_id": unk, "vocab": vocab,
-            "byte_fallback": model.byte_fallback});
+        return Ok(json!({"type": "Unigram", "unk_id": unk, "vocab": vocab,
+            "byte_fallback": model.byte_fallback}));
     }
     let vocab: Map<String, Value> = model
         .pieces
@@ -112,18 +118,19 @@ fn library_model(model: &Model) -> Value {
         .enumerate()
         .map(|(id, piece)| (piece.text.clone(), id.into()))
         .collect();
-    json!({
+    Ok(json!({
         "type": "BPE", "dropout": null,
         "unk_token": unk.and_then(|id| model.pieces.get(id)).map(|piece| &piece.text),
         "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
         "byte_fallback": model.byte_fallback, "ignore_merges": false,
-        "vocab": vocab, "merges": merges(&model.pieces),
-    })
+        "vocab": vocab, "merges": merges(path, &model.pieces)?,
+    }))
 }
 
 /// Merges of a BPE model, which its file does not contain: each way to build a piece of two others,
 /// by descending score of the piece, as in transformers' `generate_merges`.
-fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
+fn merges<'a>(path: &Path, pieces: &'a [Piece]) -> Result<Vec<[&'a str; 2]>> {
+    let mut found = FoundMerges::default();
     let ids: HashMap<&str, usize> =
         pieces.iter().enumerate().map(|(id, piece)| (piece.text.as_str(), id)).collect();
     let mut merges: Vec<(f32, [&str; 2])> = Vec::new();
@@ -132,6 +139,7 @@ fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
         for (at, _) in piece.text.char_indices().skip(1) {
             let (left, right) = piece.text.split_at(at);
             if let (Some(left_id), Some(right_id)) = (ids.get(left), ids.get(right)) {
+                found.add(piece.text.len()).map_err(|reason| refused(path, reason))?;
                 of_piece.push(((*left_id, *right_id), [left, right]));
             }
         }
@@ -142,7 +150,7 @@ fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
     merges.sort_by(|(a_score, a), (b_score, b)| {
         b_score.total_cmp(a_score).then_with(|| lengths(*b).cmp(&lengths(*a)))
     });
-    merges.into_iter().map(|(_, merge)| merge).collect()
+    Ok(merges.into_iter().map(|(_, merge)| merge).collect())
 }
 
 /// Marks of spaces, written by a normalizer.
@@ -159,9 +167,8 @@ fn legacy_normalizer(model: &Model) -> Value {
 fn normalizer(model: &Model) -> Value {
     let mut parts = Vec::new();
     if !model.charsmap.is_empty() {
-        parts.push(
-            json!({"type": "Precompiled", "precompiled_charsmap": base64::encode(&model.charsmap)}),
-        );
+        let charsmap = BASE64_STANDARD.encode(&model.charsmap);
+        parts.push(json!({"type": "Precompiled", "precompiled_charsmap": charsmap}));
     }
     if model.remove_extra_whitespaces {
         parts.push(json!({"type": "Strip", "strip_left": true, "strip_right": true}));

@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use gguf::FoundMerges;
 use serde_json::{Map, Value, json};
 
-use super::base64::decode;
 use super::{Converted, added_token, class, refused, set_default};
 use crate::byte_alphabet::byte_alphabet;
 use crate::config_values::{object, token_text};
@@ -25,9 +27,6 @@ const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\
 const R50K: &str = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// Kimi K2: as o200k_base, with Chinese characters apart.
 const KIMI: &str = r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// Longest token in bytes.
-const TOKEN_BYTES: usize = 1024;
 
 /// Rules of a tokenizer besides its ranks.
 struct Encoding {
@@ -62,7 +61,7 @@ pub(super) fn convert(
     // The library numbers added tokens itself unless the vocabulary has them.
     vocab.extend(encoding.specials.iter().map(|(text, id)| (text.clone(), (*id).into())));
     let merges: Vec<[String; 2]> =
-        merges(&ranks).into_iter().map(|[left, right]| [text(left), text(right)]).collect();
+        merges(path, &ranks)?.into_iter().map(|[left, right]| [text(left), text(right)]).collect();
     for (key, token) in [("bos_token", encoding.bos), ("eos_token", encoding.eos)] {
         if let Some(token) = token {
             set_default(config, key, token);
@@ -128,7 +127,10 @@ fn rank_line(line: &[u8]) -> std::result::Result<(Vec<u8>, u32), &'static str> {
     let Some((token, rank)) = space.and_then(|at| line.split_at_checked(at)) else {
         return Err("not a token in base64, a space and a rank");
     };
-    let token = decode(token).filter(|token| !token.is_empty() && token.len() <= TOKEN_BYTES);
+    let token = BASE64_STANDARD
+        .decode(token)
+        .ok()
+        .filter(|token| !token.is_empty() && FoundMerges::check_token(token.len()).is_ok());
     let rank = std::str::from_utf8(rank.trim_ascii()).ok().and_then(|rank| rank.parse().ok());
     match (token, rank) {
         (None, _) => Err("the token is not base64, or is empty or too long"),
@@ -139,7 +141,8 @@ fn rank_line(line: &[u8]) -> std::result::Result<(Vec<u8>, u32), &'static str> {
 
 /// Every way to build a token of two others, by the rank of the token: tiktoken merges the pair of
 /// the lowest rank first.
-fn merges(ranks: &HashMap<Vec<u8>, u32>) -> Vec<[&[u8]; 2]> {
+fn merges<'a>(path: &Path, ranks: &'a HashMap<Vec<u8>, u32>) -> Result<Vec<[&'a [u8]; 2]>> {
+    let mut found = FoundMerges::default();
     let mut merges: Vec<((u32, u32, u32), [&[u8]; 2])> = Vec::new();
     let mut tokens: Vec<(&Vec<u8>, &u32)> = ranks.iter().collect();
     tokens.sort_unstable_by_key(|(_, rank)| **rank);
@@ -147,12 +150,13 @@ fn merges(ranks: &HashMap<Vec<u8>, u32>) -> Vec<[&[u8]; 2]> {
         for at in 1..token.len() {
             let (left, right) = token.split_at(at);
             if let (Some(left_rank), Some(right_rank)) = (ranks.get(left), ranks.get(right)) {
+                found.add(token.len()).map_err(|reason| refused(path, reason))?;
                 merges.push(((*rank, *left_rank, *right_rank), [left, right]));
             }
         }
     }
     merges.sort_unstable_by_key(|(order, _)| *order);
-    merges.into_iter().map(|(_, merge)| merge).collect()
+    Ok(merges.into_iter().map(|(_, merge)| merge).collect())
 }
 
 /// The rules of a file: by `pat_str` of tokenizer_config.json, by the name of the file, by the

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use fsio::limits;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -273,8 +275,8 @@ fn take_pattern(bytes: usize, left: &mut usize) -> Result<(), Refusal> {
 
 /// Checks the length of the texts in a sentencepiece map of characters: a size, a trie of that size, and the texts with
 /// which it replaces characters, each ended by a zero.
-fn check_charsmap(base64: &str) -> Result<(), Refusal> {
-    let Some(bytes) = crate::convert::base64::decode(base64.as_bytes()) else {
+fn check_charsmap(encoded: &str) -> Result<(), Refusal> {
+    let Ok(bytes) = BASE64_STANDARD.decode(encoded) else {
         return Err("`precompiled_charsmap` is not base64".to_owned().into());
     };
     let texts = bytes.first_chunk::<4>().and_then(|size| {

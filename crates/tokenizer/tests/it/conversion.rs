@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
@@ -106,6 +107,50 @@ fn damaged_models_are_refused() {
         damaged[at] ^= 0x55;
         let _ = refused(&damaged);
     }
+}
+
+/// A BPE model of sentencepiece with these pieces.
+fn sentencepiece_bpe(pieces: &[String]) -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| {
+        let mut out = vec![number << 3 | 2];
+        let mut length = bytes.len();
+        while length > 0x7f {
+            out.push((length & 0x7f) as u8 | 0x80);
+            length >>= 7;
+        }
+        out.push(length as u8);
+        out.extend_from_slice(bytes);
+        out
+    };
+    let mut model: Vec<u8> =
+        pieces.iter().flat_map(|piece| field(1, &field(1, piece.as_bytes()))).collect();
+    // Its trainer's kind of model, BPE.
+    model.extend(field(2, &[3 << 3, 2]));
+    model
+}
+
+/// Files without merges, which are found by trying every way to build a token: 500 kB of `a`, `aa`, `aaa`, … had a gigabyte of
+/// them, and one token of 300 kB took ten seconds.
+#[test]
+fn tokens_with_too_many_merges_are_refused() {
+    let refused = |name: &str, bytes: &[u8]| {
+        let dir = directory(&[("tokenizer_config.json", r#"{"pat_str": "a+"}"#)]);
+        fsio::write_atomic(dir.path().join(name), bytes).expect("written");
+        Tokenizer::from_dir_or_file(dir.path()).expect_err("refused").to_string()
+    };
+    let pieces: Vec<String> = (0..1000).map(|n| "a".repeat(n + 1)).collect();
+    let error = refused("tokenizer.model", &sentencepiece_bpe(&pieces));
+    assert!(error.contains("too many ways to build its tokens"), "{error}");
+    let error = refused("tokenizer.model", &sentencepiece_bpe(&["a".repeat(300_000)]));
+    assert!(error.contains("a token of 300000 bytes"), "{error}");
+
+    let bytes = (0..=u8::MAX).map(|byte| vec![byte]);
+    let tokens = bytes.chain((2..1000).map(|n| vec![0xff; n]));
+    let lines = tokens.enumerate().map(|(rank, token)| {
+        format!("{} {rank}\n", base64::prelude::BASE64_STANDARD.encode(token))
+    });
+    let error = refused("x.tiktoken", lines.collect::<String>().as_bytes());
+    assert!(error.contains("too many ways to build its tokens"), "{error}");
 }
 
 /// vocab.json and merges.txt of a trained tokenizer.

@@ -86,7 +86,8 @@ impl ModelExport {
             n_layers: converted.n_layers,
             n_experts: converted.n_experts,
             groups_queries: converted.n_heads != converted.n_kv_heads,
-            is_tied: is_tied && !repeats_embedding,
+            // A repeated embedding has the head's type in both places, so that it is still recognized as one.
+            is_tied,
         };
         let mut export =
             Self { metadata, constants: Vec::new(), specs: Vec::new(), places: BTreeMap::new() };

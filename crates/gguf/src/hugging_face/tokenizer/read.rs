@@ -178,8 +178,9 @@ fn sentencepiece(vocabulary: &Vocabulary) -> Result<Parts> {
         .filter(|((_, _, kind), _)| *kind == Kind::Normal)
         .map(|((id, text, _), score)| Piece { id, text, score })
         .collect();
-    let merges: Vec<Json> =
-        merges(&pieces).into_iter().map(|(left, right)| json!([left, right])).collect();
+    let merges = merges(&pieces)
+        .map_err(|reason| Error::Malformed { path: metadata.path().to_owned(), reason })?;
+    let merges: Vec<Json> = merges.into_iter().map(|(left, right)| json!([left, right])).collect();
     let adds_space = metadata.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     let replace = json!({ "type": "Replace", "pattern": { "String": " " }, "content": SPACE });
     let mut normalizers = vec![replace];
