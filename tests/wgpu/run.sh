@@ -6,7 +6,8 @@
 #   refused    what wgpu lacks is refused with exit code 2: bf16, tf32, replicas, an adapter that is not there
 #   kernels    the kernels' tests against formulas in f64; $KERNELS_TESTS is their executable, else cargo builds it
 #   selftest   `temper selftest --device wgpu`
-#   stages     each stage for five steps, compared with the CPU's losses; then killed and resumed to the bit
+#   stages     each stage for five steps, and adapters on packed weights, compared with the CPU's losses; then killed and
+#              resumed to the bit
 # A part whose name is missing in the summary has failed. Without a driver everything is skipped, and the last line says so.
 # Debian and Ubuntu: apt-get install mesa-vulkan-drivers libvulkan1. $TEMPER_WGPU_DEVICE (default: wgpu) selects an adapter.
 set -euo pipefail
@@ -20,6 +21,8 @@ parts=("$@")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+# Without it, EGL's libraries complain where a machine has no GPU and cubecl asks OpenGL, too.
+export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$work}
 
 if "$temper" devices | grep -q 'built without wgpu'; then
   echo "$temper is built without wgpu: cargo build --locked --features wgpu -p cli" >&2
@@ -73,13 +76,33 @@ for line in sys.stdin:
   (cd "$root/crates/kernels" && TEMPER_GPU_TESTS=$device "$tests" --test-threads 1 gpu::)
 }
 
-part_selftest() { "$temper" selftest --device "$device" --no-bench; }
+part_selftest() {
+  # cubecl reads its settings from the working directory.
+  cat >cubecl.toml <<'END'
+[profiling]
+logger = { level = "minimal", file = "launches.log" }
+[compilation]
+logger = { level = "basic", file = "compiled.log" }
+END
+  "$temper" selftest --device "$device" --no-bench 2>selftest.err || { tail -n 40 selftest.err; return 1; }
+  rm cubecl.toml
+  echo "$(grep -c '^Executing' launches.log) launches, $(grep -c '^.Compiling kernel' compiled.log) compilations"
+}
 
 part_stages() {
   local recipe=$root/tests/cuda/stages.toml
   "$temper" run "$recipe" --name device --log plain --set "device=$device" >/dev/null 2>device.log || { tail -n 20 device.log; return 1; }
   "$temper" run "$recipe" --name cpu --log plain >/dev/null 2>cpu.log || { tail -n 20 cpu.log; return 1; }
   python3 "$root/tests/cuda/compare_losses.py" runs/cpu runs/device
+  local dtype
+  for dtype in int8 nf4; do
+    "$temper" run "$recipe" --name "$dtype" --log plain --set "device=$device" --set "sft.lora={ base_dtype = \"$dtype\" }" \
+      --stage sft --set sft.start=runs/device/pretrain >/dev/null 2>"$dtype.log" || { tail -n 20 "$dtype.log"; return 1; }
+    "$temper" run "$recipe" --name "cpu-$dtype" --log plain --set "sft.lora={ base_dtype = \"$dtype\" }" \
+      --stage sft --set sft.start=runs/device/pretrain >/dev/null 2>"$dtype.log" || { tail -n 20 "$dtype.log"; return 1; }
+    echo "frozen weights in $dtype:"
+    python3 "$root/tests/cuda/compare_losses.py" "runs/cpu-$dtype" "runs/$dtype"
+  done
   "$root/tests/crash/kill_resume.sh" "$temper" "$recipe" 1 --set "device=$device"
 }
 
