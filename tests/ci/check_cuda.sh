@@ -10,8 +10,8 @@ inputs() {
   {
     printf '%s\n' Cargo.lock Cargo.toml crates/*/Cargo.toml
     find vendor -type f
-    grep -rl 'feature = "cuda"' crates/*/src
-    find crates/*/src -name cuda.rs
+    grep -rlE 'feature = "(cuda|gpu)"' crates/*/src
+    find crates/*/src -name cuda.rs -o -name gpu.rs
   } | LC_ALL=C sort -u
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks with cargo-hakari that crates/workspace-hack unifies all features; with --update, regenerates it.
-# cargo-hakari assumes that every feature of the workspace may be on, and would turn on burn's CUDA backend for everybody.
-# It therefore runs on a copy of the workspace without the feature `cuda`.
+# cargo-hakari assumes that every feature of the workspace may be on, and would turn on burn's GPU backends for everybody.
+# It therefore runs on a copy of the workspace without the features for GPUs.
 # crates/cli/tests/it/features.rs checks the effect without cargo-hakari, in every test run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -16,7 +16,7 @@ git ls-files --cached --others --exclude-standard -z .config Cargo.toml Cargo.lo
       # Files that were moved or deleted but not staged are still listed.
       if [ -e "$file" ]; then printf '%s\0' "$file"; fi
     done | tar --null --files-from=- -cf - | tar -xf - -C "$work"
-sed -i '/^cuda = /d; /optional = true/d' "$work"/crates/*/Cargo.toml
+sed -E -i '/^(cuda|gpu|wgpu) = /d; /optional = true/d' "$work"/crates/*/Cargo.toml
 sed -i '/^\[patch\.crates-io\]/,/^$/d' "$work/Cargo.toml"
 cd "$work"
 if [ "${1:-}" = --update ]; then

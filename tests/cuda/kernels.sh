@@ -19,7 +19,7 @@ for line in sys.stdin:
     message = json.loads(line)
     if message.get("executable") and "/crates/kernels/" in message["target"]["src_path"]:
         print(message["executable"])')
-export STANDIN_CACHE="$files/kernels" STANDIN_SOURCES="$files/sources" TEMPER_CUDA_TESTS=1
+export STANDIN_CACHE="$files/kernels" STANDIN_SOURCES="$files/sources" TEMPER_GPU_TESTS=cuda
 [ $# -gt 0 ] || set -- gpu::
 cd "$root/crates/kernels"
 for filter in "$@"; do

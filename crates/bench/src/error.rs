@@ -11,6 +11,9 @@ pub enum Error {
     /// The device has no precision of this name.
     #[error("unknown precision: `{0}`")]
     UnknownPrecision(String),
+    /// The device does not compute in the precision.
+    #[error(transparent)]
+    Kernels(#[from] kernels::Error),
     /// The model of a workload is invalid.
     #[error(transparent)]
     Arch(#[from] arch::Error),
@@ -34,8 +37,9 @@ impl Error {
         match self {
             Self::UnknownWorkload(_) => Some(format!("workloads are {}", NAMES.join(", "))),
             Self::UnknownPrecision(_) => {
-                Some("precisions are f32 and bf16, and tf32 on a GPU".to_owned())
+                Some("precisions are f32 and bf16, and tf32 on CUDA".to_owned())
             }
+            Self::Kernels(error) => error.hint(),
             Self::Arch(error) => error.hint(),
             Self::Lora(error) => error.hint(),
             Self::Train(error) => error.hint(),

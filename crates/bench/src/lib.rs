@@ -41,11 +41,11 @@ pub fn run(
     })
 }
 
-/// The precision with a name, if the device has it: a CPU has no tf32.
-pub fn precision(name: &str, device: &Device) -> Result<kernels::Precision> {
-    let found = kernels::Precision::named(name)
-        .filter(|precision| *precision != Precision::Tf32 || !kernels::is_cpu(device));
-    found.ok_or_else(|| Error::UnknownPrecision(name.to_owned()))
+/// The precision with a name, if the device of that name computes in it: a CPU has no tf32, wgpu only f32.
+pub fn precision(name: &str, device: &str) -> Result<kernels::Precision> {
+    let found = Precision::named(name).ok_or_else(|| Error::UnknownPrecision(name.to_owned()))?;
+    kernels::check_precision(device, found)?;
+    Ok(found)
 }
 
 /// Waits for a GPU to finish its queue, so that its work is timed; the CPU has no queue.

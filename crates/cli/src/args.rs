@@ -319,7 +319,7 @@ pub(crate) struct GenerateArgs {
     /// Seed of sampling
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Device: cpu, cuda or cuda:N
+    /// Device: cpu, cuda, cuda:N, wgpu or wgpu:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -345,7 +345,7 @@ pub(crate) struct VerifyArgs {
     /// Base model of exported adapters
     #[arg(long, value_name = "DIR")]
     pub(crate) base: Option<PathBuf>,
-    /// Device: cpu, cuda or cuda:N
+    /// Device: cpu, cuda, cuda:N, wgpu or wgpu:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -430,7 +430,7 @@ pub(crate) struct ChatArgs {
     /// Seed of sampling
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Device: cpu, cuda or cuda:N
+    /// Device: cpu, cuda, cuda:N, wgpu or wgpu:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -453,7 +453,7 @@ pub(crate) struct BenchArgs {
     /// Type of the inputs of matrix products: f32, bf16, or tf32 on a GPU
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     pub(crate) dtype: String,
-    /// Device: cpu, cuda or cuda:N
+    /// Device: cpu, cuda, cuda:N, wgpu or wgpu:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -461,7 +461,7 @@ pub(crate) struct BenchArgs {
 /// `temper selftest`
 #[derive(Debug, Args)]
 pub(crate) struct SelftestArgs {
-    /// Device to test: cpu, cuda or cuda:N
+    /// Device to test: cpu, cuda, cuda:N, wgpu or wgpu:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
     /// Type of the inputs of matrix products: f32, bf16, or tf32 on a GPU

@@ -113,7 +113,11 @@ fn other_failure(device: &str, failure: &DeviceFailure) -> (String, String) {
         }
         DeviceFailure::Compilation(text) => (
             format!("a kernel could not be compiled: {text}"),
-            "compare the versions in `temper devices` with those in docs/cuda.md",
+            if device.starts_with("wgpu") {
+                "compare the driver in `temper devices` with those in docs/wgpu.md"
+            } else {
+                "compare the versions in `temper devices` with those in docs/cuda.md"
+            },
         ),
         DeviceFailure::Fault(text) => (
             format!("the device failed: {text}"),

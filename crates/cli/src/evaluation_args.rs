@@ -60,7 +60,7 @@ pub(crate) struct EvalArgs {
     /// Print one JSON object per row, then one per task and number of examples
     #[arg(long, conflicts_with = "file")]
     pub(crate) json: bool,
-    /// Device: cpu, cuda or cuda:N
+    /// Device: cpu, cuda, cuda:N, wgpu or wgpu:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -106,7 +106,7 @@ pub(crate) struct CompareArgs {
     /// Print one JSON object per prompt, then a summary
     #[arg(long)]
     pub(crate) json: bool,
-    /// Device: cpu, cuda or cuda:N
+    /// Device: cpu, cuda, cuda:N, wgpu or wgpu:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }
@@ -128,7 +128,7 @@ pub(crate) struct ScoreArgs {
     /// Only the first N rows
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
-    /// Device: cpu, cuda or cuda:N
+    /// Device: cpu, cuda, cuda:N, wgpu or wgpu:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }

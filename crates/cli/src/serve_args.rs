@@ -35,7 +35,7 @@ pub(crate) struct ServeArgs {
     /// Type of weights and matrix products: f32, or bf16, which halves memory
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     pub(crate) dtype: String,
-    /// Device: cpu, cuda or cuda:N
+    /// Device: cpu, cuda, cuda:N, wgpu or wgpu:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
 }

@@ -7,7 +7,7 @@
 //! The documentation of each module states the bytes and operations of its kernels, and the least time in which the
 //! memory or the arithmetic of an H100 (3.35 TB/s, 67 TFLOP/s of f32) and an H200 (4.8 TB/s, 67 TFLOP/s) allows them: figures
 //! on paper, not measurements.
-#![cfg(feature = "cuda")]
+#![cfg(feature = "gpu")]
 
 pub mod attention;
 pub mod embedding;

@@ -22,9 +22,11 @@ use burn_cubecl::tensor::CubeTensor;
 use crate::launch::{ELEMENT_UNITS, empty, grid, side_by_side, zeros};
 use crate::sums::{column_sums, cube_sum};
 
-/// Tensors of a launch, at most; an update has four buffers for each.
+/// Tensors of a launch, at most.
 const TENSORS: usize = 32;
-/// Values of a weight that is written to the common buffer of its launch. Larger ones are updated in place: until the others'
+/// Buffers of an update for each parameter.
+const BUFFERS: usize = 5;
+/// Values of a weight that is written to the common buffer of its launch, at most. Larger ones are updated in place: until the others'
 /// last handle is gone, the buffer takes memory besides them.
 const MAX_MOVED: usize = 1 << 22;
 /// Values that a unit updates.
@@ -69,10 +71,13 @@ pub struct AdamwTensors {
 /// owner.
 pub fn adamw(parameters: Vec<AdamwTensors>, factors: AdamwFactors) -> Vec<[CubeTensor; 3]> {
     let mut updated = Vec::with_capacity(parameters.len());
+    let Some(first) = parameters.first() else { return updated };
+    let (most, max_moved) = (per_launch(&first.weight, BUFFERS), max_moved(&first.weight));
     let mut parameters = parameters.into_iter().peekable();
     while parameters.peek().is_some() {
-        let chunk: Vec<AdamwTensors> = parameters.by_ref().take(TENSORS).map(owned).collect();
-        let weights = new_weights(&chunk);
+        let own = |parameter| owned(parameter, max_moved);
+        let chunk: Vec<AdamwTensors> = parameters.by_ref().take(most).map(own).collect();
+        let weights = new_weights(&chunk, max_moved);
         update(&chunk, &weights, factors);
         let moments = chunk.into_iter().map(|AdamwTensors { m, v, .. }| (m, v));
         updated.extend(weights.into_iter().zip(moments).map(|(weight, (m, v))| [weight, m, v]));
@@ -80,10 +85,23 @@ pub fn adamw(parameters: Vec<AdamwTensors>, factors: AdamwFactors) -> Vec<[CubeT
     updated
 }
 
+/// Tensors of a launch that has some buffers for each of them and two more, on the device of `like`: wgpu's kernels have 30
+/// on Apple's GPUs, 15 on some others.
+fn per_launch(like: &CubeTensor, buffers: usize) -> usize {
+    let most = like.client.properties().hardware.max_bindings as usize;
+    (most.saturating_sub(2) / buffers).clamp(1, TENSORS)
+}
+
+/// Values of a weight that is written to the common buffer, at most; the buffer has to fit into one of the device's pages.
+fn max_moved(like: &CubeTensor) -> usize {
+    let page = like.client.properties().memory.max_page_size as usize;
+    MAX_MOVED.min(page / DType::F32.size() / TENSORS / 2)
+}
+
 /// The same tensors, contiguous, and without other owners of those that change.
-fn owned(parameter: AdamwTensors) -> AdamwTensors {
+fn owned(parameter: AdamwTensors, max_moved: usize) -> AdamwTensors {
     let AdamwTensors { weight, grad, m, v } = parameter;
-    let is_moved = weight.shape().num_elements() <= MAX_MOVED;
+    let is_moved = weight.shape().num_elements() <= max_moved;
     let weight = if is_moved { into_contiguous(weight) } else { own(weight) };
     AdamwTensors { weight, grad: into_contiguous(grad), m: own(m), v: own(v) }
 }
@@ -94,13 +112,13 @@ fn own(x: CubeTensor) -> CubeTensor {
 }
 
 /// Where the updated weights are written.
-fn new_weights(parameters: &[AdamwTensors]) -> Vec<CubeTensor> {
+fn new_weights(parameters: &[AdamwTensors], max_moved: usize) -> Vec<CubeTensor> {
     let length = |x: &AdamwTensors| x.weight.shape().num_elements();
-    let moved: Vec<usize> = parameters.iter().map(length).filter(|n| *n <= MAX_MOVED).collect();
+    let moved: Vec<usize> = parameters.iter().map(length).filter(|n| *n <= max_moved).collect();
     let Some(first) = parameters.first() else { return Vec::new() };
     let mut places = side_by_side(&first.weight, &moved).into_iter();
     let place = |x: &AdamwTensors| {
-        let moved = if length(x) <= MAX_MOVED { places.next() } else { None };
+        let moved = if length(x) <= max_moved { places.next() } else { None };
         // The kernel has read a value when it writes the new one.
         moved.unwrap_or_else(|| x.weight.clone())
     };
@@ -211,7 +229,8 @@ pub fn sums_of_squares(tensors: Vec<CubeTensor>, like: &CubeTensor) -> CubeTenso
     }
     let shares = longest.div_ceil(SQUARES_PER_CUBE).clamp(1, MAX_SHARES);
     let partial = empty(like, [shares, n_tensors], DType::F32);
-    for (idx, chunk) in tensors.chunks(TENSORS).enumerate() {
+    let most = per_launch(like, 1);
+    for (idx, chunk) in tensors.chunks(most).enumerate() {
         let args = chunk.iter().map(|x| x.clone().into_tensor_arg()).collect();
         let lengths = chunk.iter().map(|x| length(x) as u32).collect();
         #[expect(unsafe_code, reason = "burn's launches check no bounds")]
@@ -224,7 +243,7 @@ pub fn sums_of_squares(tensors: Vec<CubeTensor>, like: &CubeTensor) -> CubeTenso
                 args,
                 lengths,
                 partial.clone().into_tensor_arg(),
-                (idx * TENSORS) as u32,
+                (idx * most) as u32,
                 n_tensors as u32,
                 shares as u32,
                 chunk.len(),

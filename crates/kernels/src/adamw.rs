@@ -26,20 +26,20 @@ pub fn adamw_step<const D: usize>(
 }
 
 /// Whether [`adamw_steps`] of many parameters like this one takes fewer launches than [`adamw_step`] of each.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 pub fn updates_together<const D: usize>(weight: &Tensor<D>) -> bool {
     crate::gpu::reads(weight)
 }
 
 /// Whether [`adamw_steps`] of many parameters like this one takes fewer launches than [`adamw_step`] of each: not on the CPU.
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(feature = "gpu"))]
 pub fn updates_together<const D: usize>(_: &Tensor<D>) -> bool {
     false
 }
 
 /// One AdamW update of each parameter: weights and moments in order, with the values of [`adamw_step`] but for rounding.
 pub fn adamw_steps(parameters: Vec<AdamwParameter>) -> Vec<(Tensor<1>, Moments)> {
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if parameters.iter().all(|x| [&x.weight, &x.grad].into_iter().all(crate::gpu::reads)) {
         return crate::gpu::adamw_steps(parameters);
     }
@@ -75,7 +75,7 @@ pub fn sums_of_squares(tensors: &[&Tensor<1>]) -> Vec<f64> {
             let sum = |x| kernels_cpu::sum_of_squares(CpuTensor::new(x).value());
             tensors.into_iter().map(sum).collect()
         }
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "gpu")]
         KernelSet::Generic if !tensors.is_empty() && tensors.iter().all(crate::gpu::reads) => {
             crate::gpu::sums_of_squares(tensors)
         }

@@ -52,7 +52,7 @@ fn generic(
         return HeadLoss { sum, n_correct: Tensor::zeros([1], &device) };
     }
     let hidden_nd = gather_rows(hidden_nd, rows.rows.as_ref());
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if crate::gpu::reads(&hidden_nd) {
         let targets_n = Tensor::from_data(TensorData::new(rows.targets, [n]), &device);
         let settings = crate::gpu::HeadSettings {

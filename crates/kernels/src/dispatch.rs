@@ -90,7 +90,7 @@ pub fn kernel_set(device: &Device) -> KernelSet {
 }
 
 /// Whether operations on a GPU run our own kernels where those can read the operands.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 pub(crate) fn gpu_is_selected() -> bool {
     cpu_kernel_set() == KernelSet::Cpu
 }

@@ -19,7 +19,7 @@ pub fn embedding(weight_vd: Tensor<2>, ids_bt: Tensor<2, Int>) -> Tensor<3> {
             let weight = CpuTensor::new(weight_vd);
             kernels_cpu::embedding(&weight, dims, host_ids(ids_bt)).into_tensor()
         }
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "gpu")]
         KernelSet::Generic if crate::gpu::reads(&weight_vd) => {
             crate::gpu::embedding(weight_vd, ids_bt)
         }

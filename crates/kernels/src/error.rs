@@ -3,6 +3,8 @@
 //! Operations return no errors: a wrong shape is a mistake in the program and panics.
 
 use crate::cuda_facts::CudaProblem;
+use crate::precision::Precision;
+use crate::wgpu_facts::WgpuProblem;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +19,22 @@ pub enum Error {
         device: String,
         /// The reason.
         problem: CudaProblem,
+    },
+    /// An adapter of wgpu that cannot be used.
+    #[error("`{device}` cannot be used: {problem}")]
+    Wgpu {
+        /// The device's name.
+        device: String,
+        /// The reason.
+        problem: WgpuProblem,
+    },
+    /// A precision that the device has no products in.
+    #[error("`{device}` does not compute in {}", .precision.name())]
+    PrecisionOfDevice {
+        /// The device's name.
+        device: String,
+        /// The precision.
+        precision: Precision,
     },
     /// A number of threads outside the accepted range.
     #[error("threads must be between 1 and {max}: `{given}`")]
@@ -50,9 +68,13 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::UnknownDevice(_) => {
-                "device is \"cpu\", \"cuda\" or \"cuda:N\"; `temper devices` lists what can be used"
+                "device is \"cpu\", \"cuda\", \"cuda:N\", \"wgpu\" or \"wgpu:N\"; `temper devices` lists what can be used"
             }
             Self::Cuda { problem, .. } => return Some(problem.hint()),
+            Self::Wgpu { problem, .. } => return Some(problem.hint()),
+            Self::PrecisionOfDevice { .. } => {
+                "precisions are f32 everywhere, bf16 on the CPU and on CUDA, and tf32 on CUDA"
+            }
             Self::ThreadCount { .. } => "leave `threads` out to use every core",
             Self::ThreadsFixed { .. } => {
                 "set the number of threads before the first tensor is made"

@@ -139,7 +139,7 @@ impl LinearInput {
         match self {
             Self::Plain(_) | Self::RmsNorm { .. } | Self::LayerNorm { .. } => self.tensor(),
             Self::GeluTanh(x_btf) => generic_gelu_tanh(x_btf),
-            #[cfg(feature = "cuda")]
+            #[cfg(feature = "gpu")]
             Self::SwiGlu(x_btf) if crate::gpu::reads(&x_btf) => crate::gpu::swiglu_halves(x_btf),
             Self::SwiGlu(x_btf) => {
                 let [gate, up] = halves(x_btf);
@@ -189,7 +189,7 @@ impl LinearMap {
     }
 
     /// A weight `[out, in]` alone.
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     fn is_plain(&self) -> bool {
         self.layout == WeightLayout::OutIn && self.bias_o.is_none() && self.adapter.is_none()
     }
@@ -220,7 +220,7 @@ fn generic(input: LinearInput, maps: &[LinearMap], residual_bto: Option<Tensor<3
 
 /// The results of the maps, side by side.
 fn generic_maps(x_bti: &Tensor<3>, maps: &[LinearMap]) -> Tensor<3> {
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if maps.len() > 1
         && maps.iter().all(LinearMap::is_plain)
         && let weights = maps.iter().map(|map| map.weight.clone()).collect::<Vec<_>>()

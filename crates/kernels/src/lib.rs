@@ -36,7 +36,7 @@ mod dispatch;
 mod embedding;
 mod error;
 mod fused_linear;
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 mod gpu;
 mod grad_buffer;
 mod head;
@@ -57,6 +57,7 @@ mod selection_tests;
 mod target_rows;
 mod threads;
 mod weight;
+mod wgpu_facts;
 
 pub use activation::{GeluKind, gelu, silu, swiglu};
 pub use adamw::{accumulate, adamw_step, adamw_steps, sums_of_squares, updates_together};
@@ -66,7 +67,10 @@ pub use attention::{AttentionMask, Heads, KEY_CHUNK, attention, attention_packed
 pub use burn::tensor::Device;
 pub use cross_entropy::linear_cross_entropy;
 pub use cuda_facts::{CudaFacts, CudaProblem, DriverFacts, GpuFacts, HeaderFacts, Version};
-pub use device::{DeviceFailure, cuda_facts, device, device_failure, find_cuda_toolkit, is_cpu};
+pub use device::{
+    DeviceFailure, check_precision, cuda_facts, device, device_failure, find_cuda_toolkit, is_cpu,
+    wgpu_facts,
+};
 pub use dispatch::{
     KernelSet, check_kernel_setting, kernel_set, kernel_setting, with_generic_kernels,
 };
@@ -95,3 +99,4 @@ pub use recompute::{recompute, recomputes_on};
 pub use rope::rope;
 pub use threads::{n_threads, on_pool, set_threads, start_threads};
 pub use weight::round_weight;
+pub use wgpu_facts::{AdapterFacts, AdapterKind, WgpuFacts, WgpuProblem};

@@ -82,7 +82,7 @@ pub(crate) fn generic_linear<const D: usize>(
         out_dims[D - 1] = d_out;
         return y_no.reshape(out_dims);
     }
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if crate::gpu::reads(&x)
         && crate::gpu::reads(&weight_oi)
         && let Some(y_no) = crate::gpu::linear_maps(
@@ -97,7 +97,7 @@ pub(crate) fn generic_linear<const D: usize>(
 
 /// `x · weightᵀ` of each weight `[out, in]`, side by side in the last dimension, in one product: on a GPU in training, where
 /// three products read the weights once put below each other; else `None`.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 pub(crate) fn side_by_side(x_bti: &Tensor<3>, weights_oi: &[Tensor<2>]) -> Option<Tensor<3>> {
     let reads = crate::gpu::reads(x_bti) && weights_oi.iter().all(crate::gpu::reads);
     if !reads || !x_bti.is_autodiff() {

@@ -71,7 +71,7 @@ fn generic(
         Some(rows) => zeros.clone().select_assign(0, rows.clone(), values_n, IndexingUpdateOp::Add),
         None => values_n,
     };
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if crate::gpu::reads(&hidden_nd) {
         let ids = TensorData::new(rows.targets.clone(), [n]);
         let targets_n = Tensor::from_data(ids, &device.clone().inner());

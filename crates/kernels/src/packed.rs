@@ -145,11 +145,11 @@ pub fn pack(weight: Tensor<2>, format: PackedFormat) -> (Tensor<1, Int>, PackedL
     });
     match format {
         PackedFormat::Int8 => {
-            let codes: Vec<i8> = scaled.map(|value| (value * INT8_MAX).round() as i8).collect();
-            let n = codes.len();
+            let code = |value: f32| ((value * INT8_MAX).round() as i8).cast_unsigned();
+            let codes: Vec<u8> = scaled.map(code).collect();
             let scales = BlockScales::Plain(scales.into());
             let layout = PackedLayout { dims, table: CodeTable::Int8, block, scales };
-            (Tensor::from_data(TensorData::new(codes, [n]), (&device, DType::I8)), layout)
+            (codes_tensor(codes, &layout, &device), layout)
         }
         PackedFormat::Nf4 => {
             let codes: Vec<u8> = scaled.map(nearest_nf4).collect();
@@ -173,6 +173,9 @@ pub fn codes_tensor(
 ) -> Tensor<1, Int> {
     let n = bytes.len();
     assert_eq!(n, layout.n_code_bytes(), "codes of a weight {:?}", layout.dims);
+    if !is_cpu(device) && !device.supports_dtype(DType::U8) {
+        return words(&bytes, device);
+    }
     match layout.table {
         CodeTable::Int8 => {
             let codes: Vec<i8> = bytes.into_iter().map(u8::cast_signed).collect();
@@ -182,6 +185,25 @@ pub fn codes_tensor(
             Tensor::from_data(TensorData::new(bytes, [n]), (device, DType::U8))
         }
     }
+}
+
+/// Four codes in each number, the first one in its lowest bits, for devices without numbers of 8 bits: WGSL has none.
+fn words(bytes: &[u8], device: &burn::tensor::Device) -> Tensor<1, Int> {
+    let word = |bytes: &[u8]| {
+        bytes.iter().rev().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)).cast_signed()
+    };
+    let words: Vec<i32> = bytes.chunks(4).map(word).collect();
+    let n = words.len();
+    Tensor::from_data(TensorData::new(words, [n]), (device, DType::I32))
+}
+
+/// The codes of [`words`], from 0 to 255, and from -128 to 127 if `signed`.
+fn codes_of_words(words: Tensor<1, Int>, n_bytes: usize, signed: bool) -> Tensor<1, Int> {
+    let n = words.dims()[0];
+    let byte = |i: i32| words.clone().bitwise_right_shift_scalar(8 * i).bitwise_and_scalar(255);
+    let bytes: Tensor<2, Int> = Tensor::stack((0..4).map(byte).collect(), 1);
+    let bytes = bytes.reshape([4 * n]).slice(0..n_bytes);
+    if signed { bytes.bitwise_xor_scalar(128).sub_scalar(128) } else { bytes }
 }
 
 fn nearest_nf4(value: f32) -> u8 {
@@ -292,7 +314,11 @@ fn generic_unpack(codes: Tensor<1, Int>, layout: &PackedLayout) -> Tensor<2> {
     let device = codes.device();
     let n = layout.dims[0] * layout.dims[1];
     let n_bytes = layout.n_code_bytes();
-    let codes = codes.cast(DType::I32);
+    let codes = if codes.dtype() == DType::I32 {
+        codes_of_words(codes, n_bytes, matches!(layout.table, CodeTable::Int8))
+    } else {
+        codes.cast(DType::I32)
+    };
     let values: Tensor<1> = match &layout.table {
         CodeTable::Int8 => codes.float().div_scalar(INT8_MAX),
         CodeTable::FourBit(table) => {
@@ -393,7 +419,9 @@ mod tests {
                     layout.scales = BlockScales::Plain(scales);
                 }
                 let host = values(&host_unpack(codes.clone(), &layout));
+                let bytes = words(codes.clone().into_data().as_bytes(), &Device::flex());
                 let generic = values(&generic_unpack(codes, &layout));
+                assert_eq!(values(&generic_unpack(bytes, &layout)), generic);
                 for (a, b) in host.iter().zip(&generic) {
                     assert!((a - b).abs() <= 1e-6 * a.abs().max(1.0), "{a} {b}");
                 }

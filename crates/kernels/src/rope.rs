@@ -25,7 +25,7 @@ pub fn rope(x_bthk: Tensor<4>, cos_btc: Tensor<3>, sin_btc: Tensor<3>) -> Tensor
 pub(crate) fn generic_rope(x_bthk: Tensor<4>, cos_btc: Tensor<3>, sin_btc: Tensor<3>) -> Tensor<4> {
     let [b, t, h, k] = x_bthk.dims();
     let half = k / 2;
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if crate::gpu::reads(&x_bthk) && [&cos_btc, &sin_btc].iter().all(|x| x.dims() == [b, t, half]) {
         return crate::gpu::rope(x_bthk, cos_btc, sin_btc);
     }

@@ -1,7 +1,7 @@
 //! Checks the sections of a recipe against each other. Each section checks itself.
 
 use crate::diagnostics::Diagnostics;
-use crate::{DpoSection, ModelSection, Precision, Recipe, StageSection, missing};
+use crate::{BaseDtype, DpoSection, ModelSection, Precision, Recipe, StageSection, missing};
 
 impl Recipe {
     /// Checks sections by themselves and against each other.
@@ -12,6 +12,9 @@ impl Recipe {
                 "`tf32` needs the tensor cores of a GPU: set `device = \"cuda\"`",
             );
         }
+        if self.device.starts_with("wgpu") {
+            self.check_wgpu(diagnostics);
+        }
         if let Some(tokenizer) = &self.tokenizer {
             tokenizer.check(diagnostics);
         }
@@ -21,7 +24,7 @@ impl Recipe {
         for stage in self.stages() {
             stage.check(diagnostics);
         }
-        if self.replicas > 1 && self.device.contains(':') {
+        if self.replicas > 1 && self.device.starts_with("cuda:") {
             let reason = "`device` names one GPU and each replica needs its own: \"cuda\" uses the first ones";
             diagnostics.conflict("replicas", reason);
         }
@@ -31,6 +34,25 @@ impl Recipe {
         }
         self.check_starts(diagnostics);
         self.check_positions(diagnostics);
+    }
+
+    /// Checks that nothing asks for a number format or a sum that wgpu does not have.
+    fn check_wgpu(&self, diagnostics: &mut Diagnostics) {
+        if self.precision == Precision::Bf16 {
+            let reason = "`wgpu` computes in f32: set `precision = \"f32\"`";
+            diagnostics.conflict("precision", reason);
+        }
+        if self.replicas > 1 {
+            let reason = "replicas on GPUs are summed by NCCL, which `wgpu` does not have";
+            diagnostics.conflict("replicas", reason);
+        }
+        for stage in self.stages() {
+            let (name, keys) = (stage.name(), stage.keys());
+            if keys.lora.is_some_and(|lora| lora.base_dtype == Some(BaseDtype::Bf16)) {
+                let key = format!("{name}.{}.base_dtype", keys.lora_key);
+                diagnostics.conflict(&key, "`wgpu` stores no bf16: set `base_dtype = \"f32\"`");
+            }
+        }
     }
 
     /// Checks that every stage has weights to start from, and that some stage uses [model].

@@ -149,7 +149,8 @@ pub struct Recipe {
     #[serde(default = "default_seed")]
     #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     pub seed: u64,
-    /// Device to compute on: `"cpu"`, `"cuda"`, or `"cuda:1"` for the second GPU.
+    /// Device to compute on: `"cpu"`, `"cuda"`, or `"cuda:1"` for the second GPU of NVIDIA; `"wgpu"` or `"wgpu:1"` for GPUs
+    /// of AMD, Intel and Apple. `temper devices` lists them.
     #[serde(default = "default_device")]
     #[schemars(extend("format" = "device"))]
     pub device: String,

@@ -40,7 +40,7 @@ impl TextFormat {
             Self::ChatTemplate => "`\"chatml\"`, `\"plain\"`, `\"model\"` or a `.jinja` path",
             Self::AnswerPlace => "`\"all\"`, `\"last\"`, `\"####\"`, `\"boxed\"` or `\"tag:NAME\"`",
             Self::RunName => "name",
-            Self::Device => "`\"cpu\"`, `\"cuda\"` or `\"cuda:N\"`",
+            Self::Device => "`\"cpu\"`, `\"cuda\"`, `\"cuda:N\"`, `\"wgpu\"` or `\"wgpu:N\"`",
         }
     }
 
@@ -52,7 +52,7 @@ impl TextFormat {
                 nearest(text, Extract::WORDS.into_iter()).filter(|word| *word != text)
             }
             Self::Device if text.starts_with("gpu") => Some("cuda"),
-            Self::Device => nearest(text, ["cpu", "cuda"].into_iter()),
+            Self::Device => nearest(text, ["cpu", "cuda", "wgpu"].into_iter()),
             Self::InputPath | Self::RowTemplate | Self::RunName => None,
         }
     }
@@ -99,10 +99,14 @@ pub fn run_name(text: &str) -> Result<(), String> {
 fn device(text: &str) -> Result<(), String> {
     let is_number =
         |n: &str| !n.is_empty() && n.len() <= 3 && n.chars().all(|c| c.is_ascii_digit());
-    if matches!(text, "cpu" | "cuda") || text.strip_prefix("cuda:").is_some_and(is_number) {
+    let is_one_of_several =
+        |(kind, n): (&str, &str)| matches!(kind, "cuda" | "wgpu") && is_number(n);
+    if matches!(text, "cpu" | "cuda" | "wgpu")
+        || text.split_once(':').is_some_and(is_one_of_several)
+    {
         return Ok(());
     }
-    Err("must be `cpu`, `cuda` or `cuda:N`".to_owned())
+    Err("must be `cpu`, `cuda`, `cuda:N`, `wgpu` or `wgpu:N`".to_owned())
 }
 
 /// Whether a recipe's file stem is a valid run name.

@@ -13,7 +13,7 @@ const PRIORITY: i32 = 10;
 
 pub(crate) fn run(args: &BenchArgs, clock: Clock) -> Result<()> {
     let device = kernels::device(&args.device)?;
-    kernels::set_precision(bench::precision(&args.dtype, &device)?);
+    kernels::set_precision(bench::precision(&args.dtype, &args.device)?);
     for _ in 0..args.beside {
         start_busy_thread()?;
     }

@@ -122,8 +122,8 @@ pub(crate) fn open_model_as<M: TrainedModel>(
 /// An empty cache of models for generation, whose weights and matrix products have the named type. Models that are opened
 /// with one cache share the weights of their base.
 pub(crate) fn bases_for_generation(dtype: &str, device: &str) -> Result<BaseModelCache> {
+    let precision = ::bench::precision(dtype, device)?;
     let device = kernels::device(device)?;
-    let precision = ::bench::precision(dtype, &device)?;
     kernels::set_precision(precision);
     let dtype =
         if precision == kernels::Precision::Bf16 { BaseDtype::Bf16 } else { BaseDtype::F32 };

@@ -96,8 +96,12 @@ pub(super) fn free_disk(plan: &Plan) -> Option<u64> {
         .find_map(|dir| if dir.is_dir() { fsio::free_space(dir) } else { None })
 }
 
-/// All memory of a GPU in bytes; `None` where the driver does not list it. Other programs may use a part of it.
+/// All memory of a GPU in bytes; `None` where the driver does not list it, and on wgpu, which does not say. Other programs may
+/// use a part of it.
 fn gpu_memory(device: &str) -> Option<u64> {
+    if !device.starts_with("cuda") {
+        return None;
+    }
     let ordinal = device.split_once(':').map_or(Some(0), |(_, ordinal)| ordinal.parse().ok())?;
     let facts = kernels::cuda_facts();
     facts.gpus.get::<usize>(ordinal).map(|gpu| gpu.memory)

@@ -19,7 +19,7 @@ const TIMED: [(&str, usize); 2] = [("pretrain7m", 4), ("gen7m", 1)];
 
 pub(crate) fn run(args: &SelftestArgs, clock: Clock) -> Result<()> {
     let device = kernels::device(&args.device)?;
-    let precision = bench::precision(&args.precision, &device)?;
+    let precision = bench::precision(&args.precision, &args.device)?;
     kernels::set_precision(precision);
     kernels::set_deterministic(args.deterministic);
     print(&format!("selftest of {} in {}\n", args.device, precision.name()))?;

@@ -31,8 +31,9 @@ pub(super) struct Form {
     pub(super) rotated: bool,
 }
 
-/// Queries, keys, unit columns, unit rows: the largest tiles first. The narrow ones serve decoding, which has few queries.
-const TILES: [[usize; 4]; 10] = [
+/// Queries, keys, unit columns, unit rows: the largest tiles first. The narrow ones serve decoding, which has few queries, and the
+/// last one heads of 256 values in 32 KiB.
+const TILES: [[usize; 4]; 11] = [
     [64, 64, 16, 16],
     [64, 32, 16, 16],
     [32, 32, 16, 16],
@@ -43,6 +44,7 @@ const TILES: [[usize; 4]; 10] = [
     [16, 16, 8, 8],
     [8, 16, 8, 8],
     [8, 8, 8, 8],
+    [4, 8, 8, 4],
 ];
 
 impl Tile {
@@ -116,8 +118,8 @@ mod tests {
         for width in 1..=256 {
             let form = Form { width, ..FORM };
             for bytes in [Tile::forward_bytes, Tile::backward_bytes] {
-                let tile = Tile::select(form, [4096, 4096], 48 << 10, bytes);
-                assert!(bytes(&tile) <= 48 << 10, "{tile:?}");
+                let tile = Tile::select(form, [4096, 4096], 32 << 10, bytes);
+                assert!(bytes(&tile) <= 32 << 10, "{tile:?}");
             }
         }
     }

@@ -14,7 +14,7 @@ const TWO_ROOT: f32 = 1.595_769;
 const CUBIC: f32 = 0.044_715;
 
 /// The operations by tensor operations; with `Fusion` they join burn's fused kernels.
-#[backend_extension(Flex, Autodiff, Cube: cfg(feature = "cuda"), Fusion: cfg(feature = "cuda"))]
+#[backend_extension(Flex, Autodiff, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub(crate) trait GateOps: Backend {
     #[fusion(default)]
     fn swiglu_forward(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -146,5 +146,5 @@ impl<B: GateOps, C: CheckpointStrategy> GateOps for Autodiff<B, C> {
 
 impl GateOps for Flex {}
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 impl GateOps for burn_cubecl::CubeBackend {}

@@ -171,7 +171,7 @@ impl AttentionMask {
     }
 
     /// The segments of queries `[b, t]` and of keys `[b, s]`.
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     pub(super) fn segments(&self) -> [Tensor<2, Int>; 2] {
         [self.segments.q_bt.clone(), self.segments.k_bs.clone()]
     }
@@ -183,13 +183,13 @@ impl AttentionMask {
     }
 
     /// Whether later keys are hidden.
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     pub(super) fn direction(&self) -> Direction {
         self.direction
     }
 
     /// Positions from which on keys are hidden.
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     pub(super) fn window(&self) -> Option<usize> {
         self.window
     }

@@ -34,7 +34,7 @@ pub fn attention(
             let inputs = [q_bthk, k_bsgk, v_bsgk].map(CpuTensor::new);
             kernels_cpu::attention(inputs, mask.visible(), measure(mask, scale)).into_tensor()
         }
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "gpu")]
         KernelSet::Generic
             if has_gpu_kernel(mask, q_bthk.dims()[3], [&q_bthk, &k_bsgk, &v_bsgk]) =>
         {
@@ -53,11 +53,11 @@ fn measure(mask: &AttentionMask, scale: f64) -> ScoreMeasure {
 }
 
 /// The widest head of the GPU's kernels.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 const GPU_WIDTH: usize = 256;
 
 /// Whether the GPU's kernels compute this attention.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 fn has_gpu_kernel<const D: usize, const N: usize>(
     mask: &AttentionMask,
     width: usize,
@@ -70,7 +70,7 @@ fn has_gpu_kernel<const D: usize, const N: usize>(
 }
 
 /// Mask and scores for the GPU's kernels.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 fn gpu_settings(mask: &AttentionMask, heads: Heads, scale: f64) -> crate::gpu::AttentionSettings {
     crate::gpu::AttentionSettings {
         heads: heads.h,
@@ -179,7 +179,7 @@ pub fn attention_packed(
             let (visible, measure) = (mask.visible(), measure(mask, scale));
             kernels_cpu::attention_packed(qkv, heads, rope, visible, measure).into_tensor()
         }
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "gpu")]
         KernelSet::Generic if has_gpu_kernel(mask, heads.k, [&qkv_btw]) => {
             let [b, t, _] = qkv_btw.dims();
             let settings = gpu_settings(mask, heads, scale);

@@ -28,12 +28,18 @@ pub fn device_failure(panics: &[String]) -> DeviceFailure {
         let has = |text: &&String| words.iter().any(|word| text.to_lowercase().contains(word));
         panics.iter().find(has)
     };
-    if let Some(text) =
-        find(&["out of device memory", "out-of-memory", "out_of_memory", "can't allocate"])
-    {
+    if let Some(text) = find(&[
+        "out of device memory",
+        "out-of-memory",
+        "out_of_memory",
+        "can't allocate",
+        "out of memory",
+    ]) {
         return DeviceFailure::OutOfMemory { requested: bytes_in(text) };
     }
-    if let Some(text) = find(&["compilation error", "nvrtc", "cuda installation not found"]) {
+    if let Some(text) =
+        find(&["compilation error", "shader", "nvrtc", "cuda installation not found"])
+    {
         return DeviceFailure::Compilation(shortened(text));
     }
     if let Some(text) = find(&["poisoned", "cuda_error", "illegal address", "drivererror"]) {
@@ -97,6 +103,7 @@ mod tests {
             ),
             None
         );
+        assert_eq!(requested("wgpu error: Out of Memory"), None);
         assert_eq!(requested("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"), None);
     }
 

@@ -1,15 +1,14 @@
 //! Optimizer arithmetic on many flat tensors in few launches. Lists of tensors are no arguments of burn's extensions, so the
 //! operation is registered with fusion by hand, as the extensions' own code does it.
 
-use burn::backend::Cuda;
 use burn::backend::fusion::FusionRuntime;
 use burn::backend::fusion::custom::{
     CustomOpIr, HandleContainer, OperationFn, OperationIr, StreamId, TensorIr,
 };
 use burn::tensor::{DType, Shape, Tensor};
-use burn_cubecl::CubeBackend;
 use burn_cubecl::fusion::FusionCubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{Cube, CubeBackend};
 use kernels_gpu::optimizer::{self, AdamwFactors, AdamwTensors};
 
 use crate::adamw_step::{AdamwParameter, AdamwStep, Moments, coefficients};
@@ -94,7 +93,7 @@ fn registered(
     let mut client = None;
     let mut read: Vec<TensorIr> = Vec::with_capacity(inputs.len());
     for x in inputs {
-        match x.try_into_primitive::<Cuda>() {
+        match x.try_into_primitive::<Cube>() {
             Ok(x) => {
                 client.get_or_insert_with(|| x.client.clone());
                 read.push(x.into_ir());
@@ -120,5 +119,5 @@ fn registered(
         Ok(())
     });
     let results = client.register(StreamId::current(), OperationIr::Custom(description), operation);
-    results.into_iter().map(Tensor::from_primitive::<Cuda>).collect()
+    results.into_iter().map(Tensor::from_primitive::<Cube>).collect()
 }

@@ -1,11 +1,11 @@
 //! Matrix products of the generic kernels, in the run's precision.
 //!
 //! burn's own product is f32 arithmetic on the CPU. On a GPU burn converts f32 to TF32 wherever tensor cores multiply, and
-//! has no switch for it. There f32 uses a product of this crate (`cuda`), and TF32 is burn's product. With
+//! has no switch for it. There f32 uses a product of this crate (`gpu`), and TF32 is burn's product. With
 //! [`set_deterministic`](crate::set_deterministic) TF32 too is a product of this crate, whose kernel is not timed.
 
-#[cfg(feature = "cuda")]
-mod cuda;
+#[cfg(feature = "gpu")]
+mod gpu;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -38,7 +38,7 @@ fn matmul_in<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>, precision: Precisio
 }
 
 /// The operation in burn's dispatch, with its gradients.
-#[backend_extension(Flex, Autodiff, Cube: cfg(feature = "cuda"), Fusion: cfg(feature = "cuda"))]
+#[backend_extension(Flex, Autodiff, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub(crate) trait MatmulOps: Backend {
     /// `lhs · rhs` as f32, of operands that are both bf16 in `Bf16`, else both f32, which tensor cores round in `Tf32`.
     #[fusion(dtype = DType::F32, shape = shape_of(lhs, rhs))]
@@ -142,7 +142,7 @@ impl<B: MatmulOps> Backward<B, 2> for MatmulStep {
 }
 
 /// `lhs · rhs` of f32 operands in a precision, below autodiff, on another device than the CPU.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 pub(crate) fn product_in<B: MatmulOps>(
     lhs: FloatTensor<B>,
     rhs: FloatTensor<B>,
@@ -153,7 +153,7 @@ pub(crate) fn product_in<B: MatmulOps>(
 }
 
 /// The same of operands that are bf16 already if the precision is.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 pub(crate) fn product_of_rounded<B: MatmulOps>(
     lhs: FloatTensor<B>,
     rhs: FloatTensor<B>,
@@ -174,7 +174,7 @@ pub(crate) fn transposed<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
 }
 
 /// The shape of a product: that of the left operand except for the last dimension.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 fn shape_of(lhs: &burn::tensor::Shape, rhs: &burn::tensor::Shape) -> burn::tensor::Shape {
     let mut dims: Vec<usize> = lhs.iter().copied().collect();
     if let (Some(columns), Some(last)) = (rhs.iter().next_back(), dims.last_mut()) {

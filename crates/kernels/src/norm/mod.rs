@@ -3,16 +3,16 @@
 //! On the CPU a norm before a product is part of [`crate::fused_linear`], and a norm alone is made of tensor operations. On
 //! a GPU RMSNorm, and LayerNorm with a bias, are kernels of `kernels-gpu` in each direction.
 
-#[cfg(any(test, feature = "cuda"))]
+#[cfg(any(test, feature = "gpu"))]
 mod residual;
-#[cfg(any(test, feature = "cuda"))]
+#[cfg(any(test, feature = "gpu"))]
 mod rms_norm;
 
 use burn::tensor::{Tensor, module};
 
 /// `x / sqrt(mean(x²) + eps) · weight` (Zhang and Sennrich 2019).
 pub fn rms_norm(x_btd: Tensor<3>, weight_d: Tensor<1>, eps: f64) -> Tensor<3> {
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if crate::gpu::reads(&x_btd) && crate::gpu::reads(&weight_d) {
         return rms_norm::fused(x_btd, weight_d, eps as f32);
     }
@@ -22,11 +22,11 @@ pub fn rms_norm(x_btd: Tensor<3>, weight_d: Tensor<1>, eps: f64) -> Tensor<3> {
 
 /// Whether [`residual_rms_norm`] adds and normalizes in one kernel, in each direction: on a GPU in training. Elsewhere the
 /// product before it adds the residual ([`crate::fused_linear`]).
-#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "no such kernel"))]
+#[cfg_attr(not(feature = "gpu"), expect(unused_variables, reason = "no such kernel"))]
 pub fn norms_add_residuals(x_btd: &Tensor<3>) -> bool {
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     let adds = x_btd.is_autodiff() && crate::gpu::reads(x_btd);
-    #[cfg(not(feature = "cuda"))]
+    #[cfg(not(feature = "gpu"))]
     let adds = false;
     adds
 }
@@ -40,7 +40,7 @@ pub fn residual_rms_norm(
     weight_d: Tensor<1>,
     eps: f64,
 ) -> [Tensor<3>; 2] {
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if norms_add_residuals(&x_btd)
         && crate::gpu::reads(&weight_d)
         && delta_btd.as_ref().is_none_or(crate::gpu::reads)
@@ -61,7 +61,7 @@ pub fn layer_norm(
     bias_d: Option<Tensor<1>>,
     eps: f64,
 ) -> Tensor<3> {
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     if let Some(bias_d) = &bias_d
         && crate::gpu::reads(&x_btd)
         && crate::gpu::reads(&weight_d)

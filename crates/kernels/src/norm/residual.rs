@@ -10,7 +10,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -18,7 +18,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 
 use super::rms_norm::NormOps;
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 use super::rms_norm::rows_of;
 
 /// The norm of `x + delta`, and `x + delta`; without `delta` the norm of `x`, and `x`.
@@ -36,7 +36,7 @@ pub(super) fn fused(
     [y, sum].map(Tensor::from_dispatch)
 }
 
-#[backend_extension(Flex, Autodiff, Cube: cfg(feature = "cuda"), Fusion: cfg(feature = "cuda"))]
+#[backend_extension(Flex, Autodiff, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub(crate) trait ResidualNormOps: NormOps {
     /// `x + delta`, its norm, and `1 / sqrt(mean(x²) + eps)` of each of its rows.
     #[fusion(meta = |x: &TensorSpec, _delta: &TensorSpec, _weight: &TensorSpec, _eps: &f32| (x.clone(), x.clone(), rows_of(x)))]
@@ -87,7 +87,7 @@ fn forward<B: ResidualNormOps>(
     (x, y, rstd)
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 impl ResidualNormOps for burn_cubecl::CubeBackend {
     fn residual_norm_forward(
         x: FloatTensor<Self>,

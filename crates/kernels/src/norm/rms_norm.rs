@@ -6,7 +6,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -19,7 +19,7 @@ pub(super) fn fused<const D: usize>(x: Tensor<D>, weight_d: Tensor<1>, eps: f32)
     Tensor::from_dispatch(<Dispatch as NormOps>::rms_norm(x, weight, eps))
 }
 
-#[backend_extension(Flex, Autodiff, Cube: cfg(feature = "cuda"), Fusion: cfg(feature = "cuda"))]
+#[backend_extension(Flex, Autodiff, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub(crate) trait NormOps: Backend {
     /// The result, and `1 / sqrt(mean(x²) + eps)` in the shape of `x` without its last dimension.
     #[fusion(meta = |x: &TensorSpec, _weight: &TensorSpec, _eps: &f32| (x.clone(), rows_of(x)))]
@@ -46,14 +46,14 @@ pub(crate) trait NormOps: Backend {
 }
 
 /// One f32 for each row.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 pub(super) fn rows_of(x: &TensorSpec) -> TensorSpec {
     let mut dims: Vec<usize> = x.shape.iter().copied().collect();
     dims.pop();
     TensorSpec::new(Shape::from(dims), burn::tensor::DType::F32)
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 impl NormOps for burn_cubecl::CubeBackend {
     fn rms_norm_forward(
         x: FloatTensor<Self>,

@@ -1,7 +1,8 @@
 //! The kernels of `kernels-gpu`, through burn's dispatch, fusion and autodiff, against the reference in f64.
 //!
-//! They run on the device `cuda`: a GPU, or the stand-in of `tests/cuda`, whose part `kernels` runs them. Without either each
-//! test is skipped and says so, or fails if `TEMPER_CUDA_TESTS` is set.
+//! They run on the device that `TEMPER_GPU_TESTS` names: `cuda`, a GPU or the stand-in of `tests/cuda`, or `wgpu`, a GPU or
+//! Mesa's lavapipe; `tests/cuda/kernels.sh` and `tests/wgpu/run.sh` set it. Where it is not set and the build's device cannot be
+//! used, each test is skipped and says so.
 
 use burn::tensor::{Device, Tensor};
 use kernels::{
@@ -20,14 +21,23 @@ use crate::support::{device, on_device, random};
 
 const ALL: [View; 3] = [View::Contiguous, View::Transposed, View::Sliced];
 
-/// Calls `run` with the first GPU as the device of the operations under test.
+/// The variable that names the device; a test fails where it cannot be used.
+const VARIABLE: &str = "TEMPER_GPU_TESTS";
+
+/// The device's name.
+fn gpu() -> String {
+    let default = if cfg!(feature = "cuda") { "cuda" } else { "wgpu" };
+    std::env::var(VARIABLE).unwrap_or_else(|_| default.to_owned())
+}
+
+/// Calls `run` with a GPU as the device of the operations under test.
 fn on_gpu(run: impl FnOnce()) {
-    match kernels::device("cuda") {
+    match kernels::device(&gpu()) {
         Ok(device) => on_device(device, run),
-        Err(error) if std::env::var_os("TEMPER_CUDA_TESTS").is_none() => {
+        Err(error) if std::env::var_os(VARIABLE).is_none() => {
             #[expect(clippy::print_stderr, reason = "a skipped test says so")]
             {
-                eprintln!("skipped: {error}; tests/cuda/README.md has a stand-in");
+                eprintln!("skipped: {error}; see tests/cuda/README.md and tests/wgpu/run.sh");
             }
         }
         Err(error) => panic!("{error}"),
@@ -234,6 +244,9 @@ fn products_whose_kernels_are_not_timed() {
         let want = kernels::with_generic_kernels(|| product(&Device::flex()));
         kernels::set_deterministic(true);
         for (precision, of_largest) in [(Precision::Tf32, 1e-3), (Precision::Bf16, 1e-2)] {
+            if kernels::check_precision(&gpu(), precision).is_err() {
+                continue;
+            }
             let (got, again) =
                 kernels::with_precision(precision, || (product(&device()), product(&device())));
             assert_eq!(got, again);

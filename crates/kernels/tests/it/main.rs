@@ -10,7 +10,7 @@ mod check;
 mod each;
 mod elementwise;
 mod fused_linear;
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 mod gpu;
 mod head;
 mod linear;

@@ -15,7 +15,7 @@ pub(crate) fn device() -> Device {
 }
 
 /// Calls `run` with another device for the tests' operations.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 pub(crate) fn on_device(device: Device, run: impl FnOnce()) {
     DEVICE.set(Some(device));
     run();

@@ -343,6 +343,19 @@ fn a_precision_that_the_device_lacks_is_refused() {
        | ^^^^^^^^^
       hint: remove `precision`, or change the keys it conflicts with
     "#);
+    let wgpu = |keys: &str| {
+        let text = format!("device = \"wgpu\"\n{keys}\n{}", aligned());
+        shown(&parse(&text).expect_err("this recipe was taken"))
+    };
+    insta::assert_snapshot!(wgpu("precision = \"bf16\"\nreplicas = 2"), @r#"
+    error: `precision` cannot be used: `wgpu` computes in f32: set `precision = "f32"`
+      --> recipes/mine.toml:2:1
+       |
+     2 | precision = "bf16"
+       | ^^^^^^^^^
+      also: line 3: `replicas` cannot be used: replicas on GPUs are summed by NCCL, which `wgpu` does not have (remove `replicas`, or change the keys it conflicts with)
+      hint: remove `precision`, or change the keys it conflicts with
+    "#);
     insta::assert_snapshot!(of("fp16"), @r#"
     error: `precision` must be one of `f32`, `tf32`, `bf16`: `fp16`
       --> recipes/mine.toml:1:13

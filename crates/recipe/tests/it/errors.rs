@@ -393,14 +393,14 @@ fn a_value_out_of_range_shows_the_range() {
       hint: `name`: Name of the run, which is saved to `runs/NAME`
     "#);
     insta::assert_snapshot!(refused("seed = 7", "seed = 7\ndevice = \"gpu\""), @r#"
-    error: `device` must be `cpu`, `cuda` or `cuda:N`: `gpu`
+    error: `device` must be `cpu`, `cuda`, `cuda:N`, `wgpu` or `wgpu:N`: `gpu`
       --> recipes/mine.toml:3:10
        |
      3 | device = "gpu"
        |          ^^^^^ did you mean `cuda`?
     "#);
     insta::assert_snapshot!(refused("seed = 7", "seed = 7\ndevice = \"cdua\""), @r#"
-    error: `device` must be `cpu`, `cuda` or `cuda:N`: `cdua`
+    error: `device` must be `cpu`, `cuda`, `cuda:N`, `wgpu` or `wgpu:N`: `cdua`
       --> recipes/mine.toml:3:10
        |
      3 | device = "cdua"
