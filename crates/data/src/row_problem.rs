@@ -58,6 +58,9 @@ pub enum RowProblem {
     /// A CSV file ends within a quoted field.
     #[error("a quoted field that does not end: the rest of the file is in it")]
     UnclosedQuote,
+    /// A CSV record has text between a closing quote and the end of the field.
+    #[error("text behind a closing quote: the row may be two, joined by stray quotes")]
+    BehindQuote,
     /// A CSV record has another number of fields than the header.
     #[error("{found} fields where the header has {expected}")]
     FieldCount {
@@ -224,9 +227,9 @@ impl RowProblem {
             Self::LongText { .. } => {
                 format!("shorten the text, or a template that repeats a column; {skip}")
             }
-            Self::UnclosedQuote => {
+            Self::UnclosedQuote | Self::BehindQuote => {
                 format!(
-                    "write a quote within a field twice, or the file again if it was cut off; {skip}"
+                    "put a field with a quote in it into quotes and write that quote twice; {skip}"
                 )
             }
             Self::LongInteger { .. } => format!("write it as a text in quotes; {skip}"),

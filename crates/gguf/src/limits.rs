@@ -10,6 +10,8 @@ pub const KEYS: u64 = 1 << 16;
 pub const TENSORS: u64 = 1 << 20;
 /// Length of a key or of a tensor's name, in bytes.
 pub const NAME_BYTES: usize = 512;
+/// Tokens of a vocabulary. The largest published ones have 262,000.
+pub const TOKENS: usize = 1_000_000;
 /// Axes of a tensor.
 pub const AXES: u32 = 4;
 /// Elements of a tensor.

@@ -316,12 +316,12 @@ fn a_newer_format_is_an_input_that_cannot_be_read() {
     assert!(error.starts_with("exit 2\n") && error.contains("made by a newer Temper"), "{error}");
     fsio::write_atomic(&manifest, text).expect("restored");
     // So is a file in the place of the directory.
-    std::fs::rename(dpo.join("reference"), dpo.join("kept")).expect("renamed");
+    fsio::rename(dpo.join("reference"), dpo.join("kept")).expect("renamed");
     fsio::write_atomic(dpo.join("reference"), "").expect("a file");
     let error = place.error(&["resume", "t"]);
     assert!(error.starts_with("exit 2\n") && error.contains("reference"), "{error}");
     fsio::remove_file(dpo.join("reference")).expect("removed");
-    std::fs::rename(dpo.join("kept"), dpo.join("reference")).expect("restored");
+    fsio::rename(dpo.join("kept"), dpo.join("reference")).expect("restored");
     let resumed = place.temper(&["resume", "t"]);
     assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
 }

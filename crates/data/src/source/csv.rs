@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::io::{BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value};
 
@@ -14,21 +13,16 @@ use crate::limits;
 use crate::location::{Location, shared_path};
 use crate::row_problem::RowProblem;
 use crate::source::open::{self, ByteReader};
+use crate::source::quotes::Quotes;
 use crate::source::{BytesRead, Row};
 
 /// Bytes that the parser reads ahead; a record that is too long may be detected this much later.
 const BUFFER_BYTES: usize = 64 << 10;
-/// A last record that follows the file's own. If it is part of a field, that field has a quote that is never closed.
-const MARK: &[u8] = b"\n.";
 
 /// The records of one file.
 pub(crate) struct CsvRows {
     file: Arc<Path>,
     reader: csv::Reader<RecordLimiter>,
-    /// Bytes that the parser may still read before the current record is too long.
-    allowance: Arc<AtomicU64>,
-    /// Length of the file's text and the mark, once it is known.
-    end: Arc<AtomicU64>,
     row_bytes: usize,
     /// Whether lines end with a carriage return and a line feed.
     has_returns: bool,
@@ -51,51 +45,36 @@ impl CsvRows {
         let first_end = start.iter().position(|byte| *byte == b'\n').unwrap_or(0);
         let has_returns = first_end.checked_sub(1).and_then(|at| start.get(at)) == Some(&b'\r');
         let file = shared_path(path);
-        let allowance = Arc::new(AtomicU64::new(0));
-        let end = Arc::new(AtomicU64::new(u64::MAX));
+        let delimiter = options.delimiter.unwrap_or(delimiter);
         let limiter = RecordLimiter {
             bytes,
-            allowance: Arc::clone(&allowance),
-            n_bytes: 0,
-            mark: MARK,
-            end: Arc::clone(&end),
+            allowance: allowance(row_bytes),
+            quotes: Quotes::new(delimiter),
         };
         let mut reader = csv::ReaderBuilder::new()
-            .delimiter(options.delimiter.unwrap_or(delimiter))
+            .delimiter(delimiter)
             .flexible(true)
             .buffer_capacity(BUFFER_BYTES)
             .from_reader(limiter);
-        allow_one_record(&allowance, row_bytes);
         let location = Location::line(&file, 1);
         let header = match reader.byte_headers() {
             Ok(header) => header.clone(),
             Err(error) => return Err(record_error(&file, &location, row_bytes, error)),
         };
-        // The parser has read the header and stands behind it.
-        if reader.position().byte() >= end.load(Ordering::Relaxed) {
-            return Err(if holds_mark(&header) {
-                Error::bad_file(path, "its header has a quoted field that does not end")
-            } else {
-                Error::EmptyFile { path: path.to_path_buf() }
-            });
+        let end = reader.position().byte();
+        if let Some(problem) = reader.get_mut().quotes.of_record(end) {
+            return Err(Error::bad_file(path, format!("its header has {problem}")));
         }
         let header = header_names(&header, &location)?;
+        if header.is_empty() {
+            return Err(Error::EmptyFile { path: path.to_path_buf() });
+        }
         let record = csv::ByteRecord::new();
-        Ok(Self {
-            file,
-            reader,
-            allowance,
-            end,
-            row_bytes,
-            has_returns,
-            header,
-            record,
-            done: false,
-        })
+        Ok(Self { file, reader, row_bytes, has_returns, header, record, done: false })
     }
 
     fn next_row(&mut self) -> Result<Option<Row>> {
-        allow_one_record(&self.allowance, self.row_bytes);
+        self.reader.get_mut().allowance = allowance(self.row_bytes);
         let line = self.reader.position().line();
         match self.reader.read_byte_record(&mut self.record) {
             Ok(true) => {}
@@ -109,14 +88,11 @@ impl CsvRows {
                 return Err(record_error(&self.file, &location, self.row_bytes, error));
             }
         }
-        self.done = self.reader.position().byte() >= self.end.load(Ordering::Relaxed);
-        let is_cut = self.done && holds_mark(&self.record);
-        let location = Location::line(&self.file, self.record_line(is_cut));
-        if is_cut {
-            return Err(Error::row(location, RowProblem::UnclosedQuote));
-        }
-        if self.done {
-            return Ok(None);
+        let end = self.reader.position().byte();
+        let problem = self.reader.get_mut().quotes.of_record(end);
+        let location = Location::line(&self.file, self.record_line());
+        if let Some(problem) = problem {
+            return Err(Error::row(location, problem));
         }
         if self.record.len() != self.header.len() {
             let (found, expected) = (self.record.len(), self.header.len());
@@ -135,10 +111,11 @@ impl CsvRows {
 
 impl CsvRows {
     /// Line on which the record starts, by the one on which it ends: the parser takes the blank lines before a record as part of
-    /// it. It stops behind the line feed that ends a record, or before it if a carriage return has ended the record.
-    fn record_line(&self, is_cut: bool) -> u64 {
+    /// it. It stops behind the line feed that ends a record, or before it if a carriage return or the file has ended the record.
+    fn record_line(&self) -> u64 {
         let own = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
-        let is_behind = !is_cut && !self.has_returns;
+        let is_last = self.reader.get_ref().quotes.ends_record(self.reader.position().byte());
+        let is_behind = !is_last && !self.has_returns;
         self.reader.position().line().saturating_sub(own + u64::from(is_behind)).max(1)
     }
 }
@@ -149,11 +126,6 @@ impl Iterator for CsvRows {
     fn next(&mut self) -> Option<Self::Item> {
         if self.done { None } else { self.next_row().transpose() }
     }
-}
-
-/// Whether the last field of a record goes on to the end of the file, and so has the mark in it.
-fn holds_mark(record: &csv::ByteRecord) -> bool {
-    record.iter().next_back().is_some_and(|field| field.ends_with(MARK))
 }
 
 fn header_names(header: &csv::ByteRecord, location: &Location) -> Result<Vec<String>> {
@@ -182,8 +154,9 @@ fn header_names(header: &csv::ByteRecord, location: &Location) -> Result<Vec<Str
     Ok(names)
 }
 
-fn allow_one_record(allowance: &AtomicU64, row_bytes: usize) {
-    allowance.store((row_bytes + BUFFER_BYTES) as u64, Ordering::Relaxed);
+/// Bytes that the parser may read for one record.
+fn allowance(row_bytes: usize) -> u64 {
+    (row_bytes + BUFFER_BYTES) as u64
 }
 
 fn record_error(path: &Path, location: &Location, row_bytes: usize, error: csv::Error) -> Error {
@@ -197,15 +170,12 @@ fn record_error(path: &Path, location: &Location, row_bytes: usize, error: csv::
     open::read_error(path, error)
 }
 
-/// Passes bytes on until the allowance is used up, so that an unclosed quote does not consume a whole file; then the mark.
+/// Passes bytes on until the allowance is used up, so that an unclosed quote does not consume a whole file.
 struct RecordLimiter {
     bytes: ByteReader,
-    allowance: Arc<AtomicU64>,
-    /// Bytes passed on so far.
-    n_bytes: u64,
-    /// What is left of the mark.
-    mark: &'static [u8],
-    end: Arc<AtomicU64>,
+    /// Bytes that the parser may still read before the current record is too long.
+    allowance: u64,
+    quotes: Quotes,
 }
 
 /// The record is longer than the limit.
@@ -226,18 +196,17 @@ impl std::error::Error for RecordTooLong {}
 
 impl Read for RecordLimiter {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let allowed = self.allowance.load(Ordering::Relaxed);
+        let allowed = self.allowance;
         if allowed == 0 && !self.bytes.fill_buf()?.is_empty() {
             return Err(std::io::Error::other(RecordTooLong));
         }
         let room = buffer.len().min(allowed as usize);
         let n_bytes = self.bytes.read(&mut buffer[..room])?;
-        self.allowance.store(allowed - n_bytes as u64, Ordering::Relaxed);
-        self.n_bytes += n_bytes as u64;
-        if n_bytes > 0 || buffer.is_empty() {
-            return Ok(n_bytes);
+        self.allowance = allowed - n_bytes as u64;
+        if n_bytes == 0 {
+            self.quotes.end();
         }
-        self.end.store(self.n_bytes + MARK.len() as u64, Ordering::Relaxed);
-        self.mark.read(buffer)
+        self.quotes.pass(&buffer[..n_bytes]);
+        Ok(n_bytes)
     }
 }

@@ -162,7 +162,28 @@ impl Lines {
         Ok(Self { file, bytes, buffer: Vec::new(), row_bytes, n_lines: 0, offset })
     }
 
+    /// Skips empty lines. A packed file of a few hundred kilobytes can have hundreds of millions of them.
+    fn skip_empty(&mut self) -> Result<()> {
+        loop {
+            let chunk = match self.bytes.fill_buf() {
+                Ok(chunk) => chunk,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(open::read_error(&self.file, error)),
+            };
+            let n = chunk.iter().take_while(|byte| **byte == b'\n').count();
+            let is_all = n > 0 && n == chunk.len();
+            self.bytes.consume(n);
+            self.n_lines += n as u64;
+            self.offset += n as u64;
+            if !is_all {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next line that is not empty; it may be white space.
     pub(crate) fn next_line(&mut self) -> Result<Option<Line<'_>>> {
+        self.skip_empty()?;
         self.buffer.clear();
         let limit = self.row_bytes;
         let (mut n_bytes, mut ended) = (0_u64, false);

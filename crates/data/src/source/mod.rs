@@ -14,6 +14,7 @@ mod parquet;
 mod parquet_checks;
 mod parquet_rows;
 mod parquet_runs;
+mod quotes;
 mod selected;
 mod text;
 mod thrift;

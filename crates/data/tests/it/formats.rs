@@ -130,7 +130,17 @@ fn quotes_that_are_never_closed_are_named() {
         assert!(said.contains(&format!("rows.csv:{line}: {unclosed}")), "{said}");
     }
     let said = shown("\"text\none\n");
-    assert!(said.contains("its header has a quoted field that does not end"), "{said}");
+    assert!(said.contains(&format!("its header has {unclosed}")), "{said}");
+    let joined = read_packed("rows.tsv", b"prompt\tcompletion\na\tb\n\"a\tb\n\"a\tb\nlast\trow");
+    let said: Vec<&str> = joined.lines().filter(|line| line.starts_with("rows.tsv")).collect();
+    assert_eq!(
+        said,
+        [
+            "rows.tsv:2 {\"prompt\":\"a\",\"completion\":\"b\"}",
+            "rows.tsv:3: text behind a closing quote: the row may be two, joined by stray quotes",
+            "rows.tsv:5 {\"prompt\":\"last\",\"completion\":\"row\"}"
+        ]
+    );
     assert!(shown("\n\n").contains("file is empty"));
     for (text, rows) in [
         ("text\r\none\r\n\"two\"\r\n", &["2 {\"text\":\"one\"}", "3 {\"text\":\"two\"}"][..]),

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use fsio::limits;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
-use super::{Converted, class, refused, set_default, unknown_class};
+use super::{Converted, check_count, class, refused, set_default, unknown_class};
 use crate::Result;
 
 /// Pattern that splits text in Qwen2.
@@ -17,13 +18,14 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 pub(super) fn convert(dir: &Path, config: &mut Map<String, Value>) -> Result<Converted> {
     let path = dir.join("vocab.json");
     let text = fsio::read_text_capped(&path, limits::TOKENIZER_BYTES)?;
-    let vocab: Map<String, Value> = serde_json::from_str(&text)
-        .map_err(|error| refused(&path, format!("not a vocabulary: {error}")))?;
-    let merges = fsio::read_text_capped(dir.join("merges.txt"), limits::TOKENIZER_BYTES)?;
-    let merges: Vec<&str> = merges
-        .lines()
-        .filter(|line| !line.trim().is_empty() && !line.starts_with("#version"))
-        .collect();
+    let wrong = |error: serde_json::Error| refused(&path, format!("not a vocabulary: {error}"));
+    let Entries(n_tokens) = serde_json::from_str(&text).map_err(wrong)?;
+    check_count(&path, n_tokens)?;
+    let vocab: Map<String, Value> = serde_json::from_str(&text).map_err(wrong)?;
+    let merges_path = dir.join("merges.txt");
+    let merges = fsio::read_text_capped(&merges_path, limits::TOKENIZER_BYTES)?;
+    check_count(&merges_path, merges.lines().count())?;
+    let merges = merge_lines(&merges_path, &merges, &vocab)?;
     let prefix_space = config.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
     let byte_level = |use_regex: bool| {
         json!({"type": "ByteLevel", "add_prefix_space": prefix_space, "trim_offsets": true,
@@ -59,4 +61,52 @@ pub(super) fn convert(dir: &Path, config: &mut Map<String, Value>) -> Result<Con
         },
     });
     Ok(Converted { path, json: json.to_string() })
+}
+
+/// The lines of merges.txt that are merges: two tokens that make a third one.
+fn merge_lines<'a>(path: &Path, text: &'a str, vocab: &Map<String, Value>) -> Result<Vec<&'a str>> {
+    let mut merges = Vec::new();
+    for (number, line) in (1..).zip(text.strip_prefix('\u{feff}').unwrap_or(text).lines()) {
+        if line.trim().is_empty() || line.starts_with("#version") {
+            continue;
+        }
+        let pair = line.split_once(' ').filter(|(_, right)| !right.contains(' '));
+        let Some((left, right)) = pair else {
+            return Err(refused(path, format!("line {number}: `{line}` is not two tokens")));
+        };
+        let unknown = [left.to_owned(), right.to_owned(), format!("{left}{right}")];
+        if let Some(token) = unknown.into_iter().find(|token| !vocab.contains_key(token)) {
+            let reason = format!("line {number}: `{token}` is not a token of vocab.json");
+            return Err(refused(path, reason));
+        }
+        merges.push(line);
+    }
+    Ok(merges)
+}
+
+/// Number of entries of a JSON object, which is counted before it is built.
+struct Entries(usize);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a map from tokens to ids")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Entries, A::Error> {
+        let mut count = 0;
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok(Entries(count))
+    }
 }

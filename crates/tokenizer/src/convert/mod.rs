@@ -92,6 +92,15 @@ fn class(config: &Map<String, Value>) -> Option<&str> {
     Some(name.strip_suffix("Fast").unwrap_or(name))
 }
 
+/// Checks the number of a file's tokens or merges before a tokenizer is built of them.
+fn check_count(path: &Path, count: usize) -> Result<()> {
+    let limit = limits::TOKENIZER_ENTRIES;
+    if count <= limit {
+        return Ok(());
+    }
+    Err(refused(path, format!("{count} entries, more than the limit of {limit}")))
+}
+
 /// Error for a class whose files need other rules.
 fn unknown_class(path: &Path, class: &str) -> Error {
     refused(path, format!("no conversion for the tokenizer class `{class}`"))

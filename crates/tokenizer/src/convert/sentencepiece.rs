@@ -12,7 +12,7 @@ use gguf::FoundMerges;
 use serde_json::{Map, Value, json};
 
 use super::protobuf::{Field, fields};
-use super::{added_token, class, refused, set_default};
+use super::{added_token, check_count, class, refused, set_default};
 use crate::Result;
 
 const UNKNOWN: i32 = 2;
@@ -54,6 +54,7 @@ pub(super) fn convert(
         let kind = model.kind;
         return Err(refused(path, format!("a sentencepiece model of kind `{kind}`, not 1 or 2")));
     }
+    check_count(path, model.pieces.len())?;
     for piece in &model.pieces {
         FoundMerges::check_token(piece.text.len()).map_err(|reason| refused(path, reason))?;
     }

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use gguf::FoundMerges;
 use serde_json::{Map, Value, json};
 
-use super::{Converted, added_token, class, refused, set_default};
+use super::{Converted, added_token, check_count, class, refused, set_default};
 use crate::byte_alphabet::byte_alphabet;
 use crate::config_values::{object, token_text};
 use crate::{Error, Result};
@@ -100,6 +100,7 @@ fn read(path: &Path, bytes: &[u8]) -> Result<HashMap<Vec<u8>, u32>> {
         reason: format!("line {line}: {reason}"),
         hint: Some("the tiktoken file is damaged; get it from its publisher again".to_owned()),
     };
+    check_count(path, bytes.iter().filter(|byte| **byte == b'\n').count())?;
     let mut ranks = HashMap::new();
     let mut seen = std::collections::HashSet::new();
     for (idx, line) in bytes.split(|byte| *byte == b'\n').enumerate() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use fsio::limits;
 use serde_json::{Map, Value, json};
 
-use super::{Converted, added_token, class, set_default, unknown_class};
+use super::{Converted, added_token, check_count, class, set_default, unknown_class};
 use crate::Result;
 use crate::config_values::token_text;
 use crate::load::post_processor;
@@ -25,6 +25,7 @@ pub(super) fn convert(path: &Path, config: &mut Map<String, Value>) -> Result<Co
         return Err(unknown_class(path, other));
     }
     let text = fsio::read_text_capped(path, limits::TOKENIZER_BYTES)?;
+    check_count(path, text.lines().count())?;
     let tokens: Vec<&str> = text.lines().collect();
     let vocab: Map<String, Value> =
         tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), id.into())).collect();

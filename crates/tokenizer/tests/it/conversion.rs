@@ -153,6 +153,38 @@ fn tokens_with_too_many_merges_are_refused() {
     assert!(error.contains("too many ways to build its tokens"), "{error}");
 }
 
+/// They are counted before anything is built of them, which would take a kilobyte each.
+#[test]
+fn files_with_too_many_entries_are_refused() {
+    let lines = "a\n".repeat(1_000_001);
+    let error = |files: &[(&str, &str)]| {
+        Tokenizer::from_dir_or_file(directory(files).path()).expect_err("refused").to_string()
+    };
+    let limit = "1000001 entries, more than the limit of 1000000";
+    let words = error(&[("vocab.txt", &lines)]);
+    assert!(words.ends_with(&format!("vocab.txt: {limit}")), "{words}");
+    let vocab = "{\"a\": 0, \"b\": 1, \"ab\": 2}";
+    let pairs = error(&[("vocab.json", vocab), ("merges.txt", &lines)]);
+    assert!(pairs.ends_with(&format!("merges.txt: {limit}")), "{pairs}");
+    let many: Vec<String> = (0..1_000_001).map(|id| format!("\"{id}\":{id}")).collect();
+    let many = format!("{{{}}}", many.join(","));
+    let tokens = error(&[("vocab.json", &many), ("merges.txt", "a b\n")]);
+    assert!(tokens.ends_with(&format!("vocab.json: {limit}")), "{tokens}");
+    let ranks = error(&[("x.tiktoken", &lines)]);
+    assert!(ranks.ends_with(&format!("x.tiktoken: {limit}")), "{ranks}");
+    let pieces = error(&[("tokenizer.model", &"\n\u{3}\n\u{1}a".repeat(1_000_001))]);
+    assert!(pieces.ends_with(&format!("tokenizer.model: {limit}")), "{pieces}");
+    for (merges, reason) in [
+        ("a b\na zz\n", "merges.txt: line 2: `zz` is not a token of vocab.json"),
+        ("a b c\n", "merges.txt: line 1: `a b c` is not two tokens"),
+        ("\n#version: 0.2\nab\n", "merges.txt: line 3: `ab` is not two tokens"),
+        ("b a\n", "merges.txt: line 1: `ba` is not a token of vocab.json"),
+    ] {
+        let said = error(&[("vocab.json", vocab), ("merges.txt", merges)]);
+        assert!(said.ends_with(reason), "{said}");
+    }
+}
+
 /// vocab.json and merges.txt of a trained tokenizer.
 fn two_files(tokenizer: &Tokenizer) -> [(&'static str, String); 2] {
     let files = tokenizer.files().expect("files");

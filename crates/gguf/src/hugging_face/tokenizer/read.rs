@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use super::pre_tokenizer::PreTokenizer;
 use super::sentencepiece::{Piece, merges};
 use super::vocabulary::{Kind, Model, Vocabulary};
-use crate::{Error, Metadata, Result};
+use crate::{Error, FoundMerges, Metadata, Result};
 
 /// Texts of tokens that end a turn or a document; llama.cpp stops at them too.
 const END_TEXTS: [&str; 15] = [
@@ -128,14 +128,16 @@ fn byte_bpe(vocabulary: &Vocabulary) -> Result<Parts> {
     };
     let key = "tokenizer.ggml.merges";
     let pairs = metadata.require(key, metadata.strings(key)?)?;
-    let mut merges = Vec::with_capacity(pairs.len());
+    let (mut merges, mut budget) = (Vec::new(), FoundMerges::default());
+    let bad = |reason| Error::Malformed { path: metadata.path().to_owned(), reason };
     for pair in pairs {
+        budget.add(pair.len()).map_err(bad)?;
         let parts = pair
             .split_once(' ')
             .filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '));
         let Some((left, right)) = parts else {
             let reason = format!("`{key}` contains `{pair}`, which is not two tokens");
-            return Err(Error::Malformed { path: metadata.path().to_owned(), reason });
+            return Err(bad(reason));
         };
         merges.push(json!([left, right]));
     }

@@ -1,6 +1,6 @@
 //! The vocabulary of a file: texts, kinds and scores of its tokens, and the ids with a meaning.
 
-use crate::{Error, Metadata, Result};
+use crate::{Error, Metadata, Result, limits};
 
 /// Kinds of tokens, as numbers in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,11 @@ impl<'a> Vocabulary<'a> {
         };
         let key = "tokenizer.ggml.tokens";
         let tokens = metadata.require(key, metadata.strings(key)?)?;
+        if tokens.len() > limits::TOKENS {
+            let (found, limit) = (tokens.len(), limits::TOKENS);
+            let reason = format!("{found} tokens, more than the limit of {limit}");
+            return Err(Error::Malformed { path: metadata.path().to_owned(), reason });
+        }
         let key = "tokenizer.ggml.token_type";
         let kinds = metadata.array(key, "an array of token types from 1 to 6", |value| {
             Kind::from_id(value.as_u64()?)
