@@ -177,7 +177,7 @@ impl AttentionMask {
     }
 
     /// Whether texts have prefixes.
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "gpu")]
     pub(super) fn has_prefixes(&self) -> bool {
         self.segments.prefixes.is_some()
     }
