@@ -1,5 +1,5 @@
-//! A limit for merges that a file does not contain: each way to build a token of two others. A few hundred kilobytes of tokens can
-//! have hundreds of megabytes of them.
+//! A limit for the merges of a tokenizer: those of a file, and those that are found for a file without any, where each way to build
+//! a token of two others is one. A few hundred kilobytes of tokens can have hundreds of megabytes of them.
 
 /// Longest token in bytes; it is split everywhere.
 const TOKEN_BYTES: usize = 1024;
@@ -8,7 +8,7 @@ const BYTES: usize = 64 << 20;
 /// Bytes that a merge counts for besides its two texts.
 const MERGE: usize = 64;
 
-/// Counts the merges that are found for the tokens of a file.
+/// Counts the merges of a file's tokens.
 #[derive(Debug)]
 pub struct FoundMerges {
     left: usize,
@@ -33,7 +33,7 @@ impl FoundMerges {
         }
     }
 
-    /// Counts one way to build a token of this many bytes.
+    /// Counts one merge, whose token has this many bytes.
     ///
     /// # Errors
     /// The reason for refusing the file, if there are too many.

@@ -141,7 +141,7 @@ fn a_run_is_removed_when_nobody_uses_it() {
     // A directory that `temper run` did not make stays.
     place.write("runs/mine/recipe.toml", "notes");
     assert_eq!(place.temper(&["runs", "rm", "mine", "--yes"]).code, Some(2));
-    // What a removal that was killed has left, and one that goes on.
+    // The remains of a removal that was killed are removed; those of a removal in progress are not.
     place.write("runs/.old.removed-1/pretrain/model/model.safetensors", "weights");
     place.write("runs/.new.removed-2/launch.json", "{}");
     let removes = fsio::Lock::acquire(place.path().join("runs/.new.removed-2/LOCK")).expect("free");

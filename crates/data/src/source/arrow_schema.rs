@@ -36,7 +36,7 @@ pub(super) fn is_small_in_parquet(annotations: Option<&Vec<Annotation>>) -> bool
     })
 }
 
-/// What a schema may still declare.
+/// The columns and bytes of text that are left of the limits.
 struct Left {
     fields: usize,
     text_bytes: usize,
