@@ -126,7 +126,12 @@ impl Failure {
     pub(crate) fn from_error(error: &(dyn Error + 'static), hint: Option<String>) -> Self {
         let code = if is_of_machine(error) { RUN_FAILED } else { WRONG_INPUT };
         let of_files = |cause: &(dyn Error + 'static)| {
-            cause.is::<fsio::Damage>() || cause.is::<fsio::OtherFormat>() || is_of_kind(cause)
+            let read =
+                cause.downcast_ref::<fsio::IoFailure>().filter(|failure| !failure.is_write());
+            cause.is::<fsio::Damage>()
+                || cause.is::<fsio::OtherFormat>()
+                || matches!(cause.downcast_ref(), Some(fsio::Error::NotAFile { .. }))
+                || read.is_some_and(|failure| is_of_another_kind(failure))
         };
         let is_input = causes(error).into_iter().any(of_files);
         let hint = hint.or_else(|| lacks_files(error).then(|| fsio::OPEN_FILES_HINT.to_owned()));
@@ -202,34 +207,16 @@ fn lacks_files(error: &(dyn Error + 'static)) -> bool {
 /// Errors of reading that say what the path is: no file, one of another kind or of somebody else. All others say that the system
 /// fails.
 fn is_of_path(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{
-        InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
-    };
-    let is_of_links = error.raw_os_error() == Some(libc_codes::ELOOP);
-    is_of_links
-        || matches!(
-            error.kind(),
-            NotFound
-                | PermissionDenied
-                | NotADirectory
-                | IsADirectory
-                | InvalidInput
-                | InvalidFilename
-        )
+    use std::io::ErrorKind::{InvalidFilename, InvalidInput, NotFound, PermissionDenied};
+    let kinds = [NotFound, PermissionDenied, InvalidInput, InvalidFilename];
+    is_of_another_kind(error) || kinds.contains(&error.kind())
 }
 
-/// Whether something that is read is of another kind: a directory in the place of a file, a file or a pipe in that of another, a
-/// loop of links.
-fn is_of_kind(cause: &(dyn Error + 'static)) -> bool {
+/// A directory in the place of a file, a file or a pipe in that of a directory, a loop of links.
+fn is_of_another_kind(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{IsADirectory, NotADirectory};
-    if let Some(fsio::Error::NotAFile { .. }) = cause.downcast_ref() {
-        return true;
-    }
-    cause.downcast_ref::<fsio::IoFailure>().is_some_and(|failure| {
-        let is_of_links = failure.raw_os_error() == Some(libc_codes::ELOOP);
-        !failure.is_write()
-            && (is_of_links || matches!(failure.kind(), IsADirectory | NotADirectory))
-    })
+    let is_of_links = error.raw_os_error() == Some(libc_codes::ELOOP);
+    is_of_links || matches!(error.kind(), IsADirectory | NotADirectory)
 }
 
 /// No file descriptors, no memory, a failing disk, a call that a signal interrupted.
