@@ -126,7 +126,7 @@ pub(crate) struct ScoreArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "pairs")]
     pub(crate) texts: Option<PathBuf>,
     /// Only the first N rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
     /// Device: cpu, cuda, cuda:N, wgpu or wgpu:N
     #[arg(long, default_value = "cpu")]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::dirs::{parent_of, rename_new, sync_dir};
 use crate::error::IoContext;
 use crate::hash::CHUNK;
-use crate::tmp_dir::{TmpDir, finish_abandoned};
+use crate::tmp_dir::{TmpDir, finish_abandoned, stem_for};
 use crate::{Error, Result};
 
 /// A file under construction. Dropping it without `commit` removes it.
@@ -116,7 +116,7 @@ fn other_name(idx: usize) -> String {
 
 /// The name of a file's temporary directories without their numbers.
 fn stem(name: &OsStr) -> String {
-    format!(".{}", name.to_string_lossy())
+    format!(".{}", stem_for(&name.to_string_lossy()))
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -18,7 +18,7 @@ use crate::hash::CHUNK;
 use crate::manifest::{FileEntry, MANIFEST, Manifest};
 use crate::names::basename_only;
 use crate::read::open_regular;
-use crate::tmp_dir::TmpDir;
+use crate::tmp_dir::{TmpDir, stem_for};
 use crate::{Error, Result};
 
 /// A directory under construction. Dropping it without `commit` removes its files.
@@ -47,7 +47,7 @@ impl DirWriter {
         }
         let parent = parent_of(final_dir);
         create_dir_all(parent)?;
-        let tmp_dir = TmpDir::create(parent, &name.to_string_lossy())?;
+        let tmp_dir = TmpDir::create(parent, &stem_for(&name.to_string_lossy()))?;
         Ok(Self { tmp_dir, final_dir: final_dir.to_owned(), files: Arc::default() })
     }
 

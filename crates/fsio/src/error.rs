@@ -243,7 +243,8 @@ impl Error {
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some(match nearest_path(path) {
                     Some(near) => format!("did you mean `{}`?", near.display()),
-                    None => "check the path; paths in a recipe are relative to the recipe".into(),
+                    None if path.is_absolute() => "check the path".into(),
+                    None => "check the path; it is relative to the recipe if it is written in one, else to this directory".into(),
                 })
             }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => Some(

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::dirs::{parent_of, rename};
 use crate::error::IoContext;
-use crate::tmp_dir::{is_at, remove_abandoned_files};
+use crate::tmp_dir::{is_at, remove_abandoned_files, stem_for};
 use crate::{Error, Result};
 
 /// Replaces a file atomically: a reader sees the old bytes or the new ones.
@@ -45,7 +45,8 @@ fn tmp_beside(path: &Path) -> Result<PathBuf> {
         return Err(Error::BadName { name: path.display().to_string() });
     };
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let tmp_name = format!(".{}.{count}.tmp-{}", name.to_string_lossy(), std::process::id());
+    let name = name.to_string_lossy();
+    let tmp_name = format!(".{}.{count}.tmp-{}", stem_for(&name), std::process::id());
     Ok(parent_of(path).join(tmp_name))
 }
 

@@ -3,6 +3,7 @@
 //! The lock tells a directory in use from that of a killed process. Process ids cannot: two containers that share a file
 //! system have the same ones.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -13,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::dirs::{is_stale_tmp, remove_dir_all, remove_file, sorted_entries};
 use crate::error::IoContext;
+use crate::hash::sha256_hex;
 use crate::{Error, Result};
 
 /// Names that are tried before giving up.
@@ -125,7 +127,8 @@ pub fn remove_own_tmps() {
 
 /// Removes the files of killed processes that wrote the file `name` in `dir`; failures are ignored.
 pub(crate) fn remove_abandoned_files(dir: &Path, name: &str) {
-    let is_of_file = |entry: &str| stem_of(entry).and_then(final_file_name) == Some(name);
+    let stem = stem_for(name);
+    let is_of_file = |entry: &str| stem_of(entry).and_then(final_file_name) == Some(&*stem);
     for (entry, path) in sorted_entries(dir).unwrap_or_default() {
         let is_file = || fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
         if is_of_file(&entry)
@@ -223,6 +226,18 @@ fn abandoned(path: &Path) -> Abandoned {
         Err(TryLockError::WouldBlock) => Abandoned::No,
         Err(TryLockError::Error(_)) => Abandoned::Unknown,
     }
+}
+
+/// The start of the temporary names of `name`: `name` itself, or, where they would be longer than file systems allow, its start
+/// and a hash.
+pub(crate) fn stem_for(name: &str) -> Cow<'_, str> {
+    /// Leaves room for `.`, a number and `.tmp-<number>` in 255 bytes.
+    const BYTES: usize = 200;
+    if name.len() <= BYTES {
+        return Cow::Borrowed(name);
+    }
+    let hash = sha256_hex(name.as_bytes());
+    Cow::Owned(format!("{}-{:.16}", &name[..name.floor_char_boundary(BYTES - 17)], hash))
 }
 
 fn stem_of(name: &str) -> Option<&str> {

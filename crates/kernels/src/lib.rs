@@ -97,6 +97,6 @@ pub use precision::{
 };
 pub use recompute::{recompute, recomputes_on};
 pub use rope::rope;
-pub use threads::{n_threads, on_pool, set_threads, start_threads};
+pub use threads::{fill_parts, n_threads, on_pool, set_threads, start_threads};
 pub use weight::round_weight;
 pub use wgpu_facts::{AdapterFacts, AdapterKind, WgpuFacts, WgpuProblem};

@@ -2,6 +2,9 @@
 //!
 //! Results do not depend on it: borders of blocks are functions of shapes alone.
 
+use kernels_cpu::AllThreads as _;
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 
 /// More than any known machine has; a larger number is a typo.
@@ -38,6 +41,16 @@ fn start(builder: rayon::ThreadPoolBuilder) -> Result<bool> {
 /// The number of threads that operations use.
 pub fn n_threads() -> usize {
     rayon::current_num_threads()
+}
+
+/// `n` values, of which `fill` writes parts on all threads: it gets the index of a part's first value, which is even.
+pub fn fill_parts(n: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    /// Large beside the cost of a task, small beside the caches.
+    const PART: usize = 1 << 14;
+    let mut values = vec![0.0; n];
+    let parts = values.par_chunks_mut(PART).enumerate();
+    parts.on_all_threads(|(idx, part)| fill(idx * PART, part));
+    values
 }
 
 /// Calls `run` on a thread of the pool, and waits.

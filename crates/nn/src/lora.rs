@@ -74,13 +74,29 @@ impl LoraDropout {
             panic!("adapters with dropout need the key of each tracked forward: `{}`", self.layer)
         };
         let shape = x.dims();
-        let mut rng = Rng::new(seed::derive(key, &self.layer, Purpose::Dropout, 0, 0));
-        let kept = (1.0 / (1.0 - self.probability)) as f32;
-        let mut draw = || if rng.f64() < self.probability { 0.0 } else { kept };
-        let mask: Vec<f32> = (0..shape.iter().product::<usize>()).map(|_| draw()).collect();
+        let key = seed::derive(key, &self.layer, Purpose::Dropout, 0, 0);
+        let mask = dropout_mask(shape.iter().product(), key, self.probability);
         let mask = Tensor::<D>::from_data(TensorData::new(mask, shape), &x.device());
         x * mask
     }
+}
+
+/// 0 with the given probability, else the factor that keeps the mean: the first `n` draws of a stream.
+fn dropout_mask(n: usize, key: u64, probability: f64) -> Vec<f32> {
+    /// Draws at a time, which stay in the fastest cache.
+    const DRAWS: usize = 512;
+    let kept = (1.0 / (1.0 - probability)) as f32;
+    kernels::fill_parts(n, |start, part| {
+        let mut rng = Rng::at(key, start as u64);
+        let mut draws = [0.0; DRAWS];
+        for mask in part.chunks_mut(DRAWS) {
+            let draws = &mut draws[..mask.len()];
+            rng.fill_f64(draws);
+            for (mask, draw) in mask.iter_mut().zip(draws) {
+                *mask = if *draw < probability { 0.0 } else { kept };
+            }
+        }
+    })
 }
 
 impl LoraAdapter {
@@ -181,5 +197,20 @@ impl LoraAdapter {
     pub fn effective_weight(&self, weight_oi: Tensor<2>) -> Tensor<2> {
         let (a_ri, b_or) = (self.lora_A.weight.val(), self.lora_B.weight.val());
         weight_oi + b_or.matmul(a_ri).mul_scalar(self.scale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_of_all_threads_are_those_of_one_stream() {
+        for n in [1, 513, 16_384, 16_385, 100_001] {
+            let mut rng = Rng::new(3);
+            let draw = |_| if rng.f64() < 0.1 { 0.0 } else { (1.0 / 0.9) as f32 };
+            let want: Vec<f32> = (0..n).map(draw).collect();
+            assert!(dropout_mask(n, 3, 0.1) == want, "{n}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use recipe::{Loaded, Reward, RewardKind};
+use recipe::{JudgeKeys, Loaded, Reward, RewardKind};
 use rewards::Rewards;
 use tokenizer::Tokenizer;
 
@@ -62,7 +62,10 @@ pub(crate) fn plan_rewards(
             return Err(Error::Recipe(loaded.spans.error(&path, message, label, Some(hint))));
         }
         if let Start::Directory(dir) = &point.start {
-            Tokenizer::from_dir_or_file(dir)?;
+            let tokenizer = Tokenizer::from_dir_or_file(dir)?;
+            if let Some(config) = &point.config {
+                check_room(loaded, stage, idx, keys, &tokenizer, config.max_positions())?;
+            }
         }
         judges.push(JudgePlan {
             key: Cow::Owned(key),
@@ -76,6 +79,27 @@ pub(crate) fn plan_rewards(
     let here = paths.recipe_dir.as_os_str().is_empty();
     let program_dir = if here { PathBuf::from(".") } else { paths.recipe_dir.clone() };
     Ok((RewardsPlan { stated, models: planned, judges, program_dir, programs }, points))
+}
+
+/// Checks that the text of a judge's template leaves room in its context. A judge of an earlier stage is checked when it is read.
+fn check_room(
+    loaded: &Loaded,
+    stage: &str,
+    idx: usize,
+    keys: &JudgeKeys,
+    tokenizer: &Tokenizer,
+    n_positions: usize,
+) -> Result<()> {
+    let Ok(text) = keys.template.render(|_| Some(Cow::Borrowed(""))) else { return Ok(()) };
+    let n = tokenizer.encode(&text)?.len();
+    if n < n_positions {
+        return Ok(());
+    }
+    let message =
+        format!("the template alone has {n} tokens, and the judge has {n_positions} positions");
+    let hint = "shorten it, or name a judge with a longer context".to_owned();
+    let path = format!("{stage}.rewards[{idx}].template");
+    Err(Error::Recipe(loaded.spans.error(&path, message, "leaves no room", Some(hint))))
 }
 
 /// The rewards that need no reward model, with patterns and schemas compiled.

@@ -18,6 +18,12 @@ pub enum Error {
         /// The first problem, with its place in the schema.
         reason: String,
     },
+    /// A tag that is named twice, although an answer may have it once.
+    #[error("names `{tag}` twice, and each tag may occur once: no answer could have the reward")]
+    RepeatedTag {
+        /// The tag.
+        tag: String,
+    },
     /// A program that computes no rewards.
     #[error("the program of a reward, `{argv}`: {reason}")]
     Command {
@@ -34,6 +40,7 @@ impl Error {
         match self {
             Self::Pattern { .. } => "pattern",
             Self::Schema { .. } => "schema",
+            Self::RepeatedTag { .. } => "tags",
             Self::Command { .. } => "argv",
         }
     }
@@ -45,6 +52,7 @@ impl Error {
                 "the engine takes linear time, so it has no look-around and no back-references"
             }
             Self::Schema { .. } => "docs/rewards.md lists the keywords that are checked",
+            Self::RepeatedTag { .. } => "name each tag once",
             Self::Command { .. } => {
                 "try it in the recipe's directory: it reads lines of JSON and answers each with {\"reward\": NUMBER}"
             }

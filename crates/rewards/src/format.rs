@@ -1,5 +1,7 @@
 //! The `format` reward: whether a completion consists of given tags in order.
 
+use std::collections::BTreeSet;
+
 /// 1 if the text is `<a>…</a> <b>…</b>` for the tags a, b, with nothing but white space around them, else 0; and the
 /// reason.
 pub(crate) fn score(text: &str, tags: &[String]) -> (f64, String) {
@@ -7,6 +9,12 @@ pub(crate) fn score(text: &str, tags: &[String]) -> (f64, String) {
         Ok(()) => (1.0, "every tag is in place".to_owned()),
         Err(why) => (0.0, why),
     }
+}
+
+/// The first tag that is named twice.
+pub(crate) fn repeated(tags: &[String]) -> Option<&str> {
+    let mut named = BTreeSet::new();
+    tags.iter().map(String::as_str).find(|tag| !named.insert(*tag))
 }
 
 fn check(text: &str, tags: &[String]) -> Result<(), String> {

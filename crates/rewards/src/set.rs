@@ -109,10 +109,14 @@ impl Rewards {
                 RewardKind::JsonSchema(keys) => {
                     schema = Some(Schema::parse(&keys.schema).map_err(|error| (idx, error))?);
                 }
+                RewardKind::Format(keys) => {
+                    if let Some(tag) = format::repeated(&keys.tags) {
+                        return Err((idx, Error::RepeatedTag { tag: tag.to_owned() }));
+                    }
+                }
                 RewardKind::Number(_)
                 | RewardKind::Choice(_)
                 | RewardKind::Exact(_)
-                | RewardKind::Format(_)
                 | RewardKind::Length(_)
                 | RewardKind::Repetition(_)
                 | RewardKind::Model(_)

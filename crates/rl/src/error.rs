@@ -110,6 +110,12 @@ pub enum Error {
     /// A judge's tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
+    /// A judge that can be asked about no text.
+    #[error("the judge cannot be asked about a completion of one letter: {reason}")]
+    JudgeTemplate {
+        /// What is wrong with the question.
+        reason: String,
+    },
     /// A plan without weights for a model of the rewards.
     #[error("a model of the rewards has no weights to start from")]
     NoRewardModel,
@@ -150,6 +156,9 @@ impl Error {
             Self::Train(error) => error.hint(),
             Self::Program(error) => Some(error.hint().to_owned()),
             Self::Tokenizer(error) => error.hint(),
+            Self::JudgeTemplate { .. } => {
+                Some("shorten the reward's `template`, or name a judge with a longer context".to_owned())
+            }
             Self::NoRewardModel => Some("name them with `start` in the reward".to_owned()),
         }
     }

@@ -11,7 +11,7 @@ use recipe::JudgeKeys;
 use rewards::GradedText;
 use tokenizer::{Message, Role, Tokenizer};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// A judge with its own tokenizer.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Judge {
 impl Judge {
     /// A judge whose tokenizer is in `dir`. It writes `at_once` replies together.
     ///
-    /// Errors: the tokenizer cannot be read.
+    /// Errors: the tokenizer cannot be read, or a question has no room beside the template.
     pub(crate) fn new(
         model: CausalLm,
         dir: &Path,
@@ -34,7 +34,15 @@ impl Judge {
     ) -> Result<Self> {
         let tokenizer = Tokenizer::from_dir_or_file(dir)?;
         let tokenizer = tokenizer.for_embedding(SavedModel::config(&model).vocab_size());
-        Ok(Self { model, tokenizer, keys: keys.clone(), at_once })
+        let judge = Self { model, tokenizer, keys: keys.clone(), at_once };
+        // A text of no tokens would be a question without tokens where the template is nothing else.
+        let letter = || "x".to_owned();
+        let shortest =
+            GradedText { prompt: letter(), completion: letter(), answer: Some(letter()) };
+        match judge.question(&shortest) {
+            Ok(_) => Ok(judge),
+            Err(reason) => Err(Error::JudgeTemplate { reason }),
+        }
     }
 
     /// The most likely reply to the question about each text, or why there is none. Equal questions are asked once.

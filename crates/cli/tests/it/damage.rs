@@ -280,6 +280,15 @@ fn a_judge_with_another_tokenizer_is_refused() {
          { kind = \"repetition\", n = 2 }]\nmax_prompt_tokens = 26\nmax_new_tokens = 4\nprompts_per_step = 2\n\
          num_generations = 2\nmax_steps = 2\nsave_every_steps = 1\noptimizer = { lr = 1e-3 }\n[checks]\ngradients = false\n",
     );
+    // A template that leaves no room for a question is found before training, unless an earlier stage brings the tokenizer.
+    let good = std::fs::read_to_string(place.path().join("g.toml")).expect("a recipe");
+    let long = good.replacen("{completion}", &format!("{}{{completion}}", "word ".repeat(2000)), 1);
+    place.write("long.toml", &long);
+    let error = place.error(&["plan", "long.toml"]);
+    assert!(error.starts_with("exit 2\n") && error.contains("the template alone has "), "{error}");
+    place.write("staged.toml", long.replacen("start = \"judge\"", "start = \"runs/t/pretrain\"", 1));
+    let error = place.error(&["run", "staged.toml"]);
+    assert!(error.contains(" the template alone has ") || error.contains("about a completion of one letter: "), "{error}");
     let run = place.temper(&["run", "g.toml"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let stage = place.path().join("runs/g/grpo");

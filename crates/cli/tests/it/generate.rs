@@ -79,6 +79,10 @@ fn templates_pairs_and_interrupted_files() {
     let stdout = succeeds(&[&long[..], &["--max-new-tokens", "2"]].concat()).stdout;
     assert_eq!(rows(&stdout)[0]["id"], "12345678901234567890123");
 
+    let name = "x".repeat(250);
+    let error = place.error(&[&templated[..], &["--out", &name]].concat());
+    assert!(error.contains("error: a name of more than 249 bytes: `xxx"), "{error}");
+
     // An existing file is not overwritten. Parts of an interrupted command are used.
     let error = place.error(&written);
     assert!(

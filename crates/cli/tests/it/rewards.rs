@@ -92,6 +92,7 @@ fn mistakes_are_found_before_training() {
         error("{ kind = \"json_schema\", schema = '{ \"format\": \"date\" }' }"),
         error("{ kind = \"number\", answer = \"{answr}\" }, { kind = \"repetition\", n = 2 }"),
         error("{ kind = \"number\", answer = \"{answer}\" }"),
+        error("{ kind = \"format\", tags = [\"a\", \"b\", \"a\"] }"),
     ];
     assert_snapshot!(all.join("\n\n"));
 }

@@ -148,6 +148,31 @@ fn single_files_are_replaced_atomically() {
     write_atomic(root.path().join("nowhere/plan.json"), b"x").expect_err("no directory");
 }
 
+/// Temporary names are longer than the final ones, which may be as long as the file system allows.
+#[test]
+fn names_may_be_as_long_as_the_file_system_allows() {
+    let root = tempfile::tempdir().expect("tempdir");
+    // Two names that differ only at the end, and characters of several bytes.
+    let long = ["x".repeat(255), format!("{}y", "x".repeat(254)), "é".repeat(127)];
+    for name in &long {
+        write_atomic(root.path().join(name), b"one").expect("write");
+        write_atomic(root.path().join(name), b"two").expect("write");
+        fs::remove_file(root.path().join(name)).expect("a file");
+        sample_dir(&root.path().join(name));
+    }
+    assert_eq!(names(root.path()).len(), long.len());
+    let writers = ["a", "b"].map(|end| {
+        DirWriter::begin(root.path().join("z".repeat(254) + end)).expect("begin")
+    });
+    let [first, second] = &writers;
+    assert_ne!(first.tmp_dir(), second.tmp_dir());
+    let mut file = fsio::AtomicFile::begin(root.path().join("w".repeat(255))).expect("begin");
+    file.write_all(b"x").expect("write");
+    file.commit().expect("commit");
+    drop(writers);
+    assert_eq!(names(root.path()).len(), long.len() + 1);
+}
+
 /// /dev/full makes the kernel report a full disk, without a child process.
 #[test]
 fn a_full_disk_names_path_and_free_space() {

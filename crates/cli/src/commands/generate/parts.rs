@@ -15,6 +15,8 @@ use crate::failure::{Failure, Result};
 
 /// File with the key of the command, in the directory of parts.
 const KEY_FILE: &str = "key";
+/// Longest name of the file: most file systems allow 255 bytes, and the directory of parts has a longer name.
+const NAME_BYTES: usize = 255 - ".parts".len();
 /// Maximum size of a part.
 const PART_BYTES: u64 = 1 << 30;
 
@@ -30,11 +32,16 @@ pub(super) fn refuse_existing(out: &Path) -> Result<()> {
         }
         return Err(exists(out));
     }
-    if out.file_name().is_none() {
+    let Some(name) = out.file_name() else {
         return Err(Failure::input(
             format!("not a file name: `{}`", out.display()),
             "as in --out answers.jsonl",
         ));
+    };
+    if name.len() > NAME_BYTES {
+        let message = format!("a name of more than {NAME_BYTES} bytes: `{}`", out.display());
+        let hint = "choose a shorter one for --out: parts are kept in a directory of this name and `.parts`";
+        return Err(Failure::input(message, hint));
     }
     Ok(())
 }
