@@ -18,8 +18,6 @@ use train::{Collective, EvalRow, SampleRow, SingleReplica};
 
 use crate::{Result, rewarded};
 
-/// Minimum number of completions of a validation; prompts get several where there are fewer prompts.
-const VALIDATION_ANSWERS: usize = 256;
 /// Number of prompts whose completions are logged.
 const SHOWN: usize = 3;
 
@@ -163,7 +161,7 @@ pub(crate) fn validation(
 ) -> Result<AnswerMetrics> {
     let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
     let prompts = Prompts::of_validation(&stage.dataset, stage.micro_batch, max_rows);
-    let n = VALIDATION_ANSWERS.div_ceil(prompts.ids.len().max(1));
+    let n = rl::VALIDATION_ANSWERS.div_ceil(prompts.ids.len().max(1));
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
     let rollouts = sample(policy, &prompts.ids, n, grpo, stage, seed, &SingleReplica)?;
     let replicas = &SingleReplica;

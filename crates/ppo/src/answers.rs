@@ -17,8 +17,6 @@ use train::{Collective, EvalRow, SampleRow, SingleReplica};
 use crate::metrics::AnswerMetrics;
 use crate::{FrozenModels, Result};
 
-/// Minimum number of answers of a validation; prompts get several answers where there are fewer prompts.
-const VALIDATION_ANSWERS: usize = 256;
 /// Number of prompts whose answers are logged.
 const SHOWN: usize = 3;
 
@@ -124,7 +122,7 @@ pub(crate) fn validation(
 ) -> Result<AnswerMetrics> {
     let max_rows = stage.keys.eval.as_ref().and_then(|eval| eval.max_rows);
     let prompts = Prompts::of_validation(&stage.dataset, stage.micro_batch, max_rows);
-    let n = VALIDATION_ANSWERS.div_ceil(prompts.ids.len().max(1));
+    let n = rl::VALIDATION_ANSWERS.div_ceil(prompts.ids.len().max(1));
     let seed = seed::derive(plan.seed, &stage.name, Purpose::Eval, 0, 0);
     let rollouts =
         sample(&actors.policy, &prompts.ids, n, &ppo.section, stage, seed, &SingleReplica)?;

@@ -62,3 +62,6 @@ pub use scored::{Scored, ScoredEpisode};
 pub use settings::{Conventions, KlEstimator, Settings};
 pub use stated::{StatedRewards, model_names, reward_metrics};
 pub use update::{Updated, update};
+
+/// Minimum number of completions of a validation; prompts get several where there are fewer prompts.
+pub const VALIDATION_ANSWERS: usize = 256;

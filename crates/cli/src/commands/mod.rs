@@ -20,6 +20,7 @@ mod launch;
 pub(crate) mod merge;
 mod merge_cost;
 pub(crate) mod plan;
+mod plan_evaluations;
 mod plan_tasks;
 mod plan_validation;
 mod proven;

@@ -16,7 +16,7 @@ use super::plan_tasks::tasks_note;
 use super::plan_validation::validation_note;
 use super::rollouts::{full_length, groups_note, rollouts_note, sampling_seconds};
 use super::teacher::teacher_note;
-use super::{plan_recipe, precision_note, print, resources, set_up_kernels};
+use super::{plan_evaluations, plan_recipe, precision_note, print, resources, set_up_kernels};
 use crate::args::{LogStyle, PlanArgs};
 use crate::device_panics;
 use crate::failure::Result;
@@ -454,7 +454,8 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     // Replicas on GPUs run in parallel; those on the CPU share it.
     let n_devices = if plan.device == "cpu" { 1 } else { plan.replicas };
     let per_row = seconds / (rows.max(1) * n_devices) as f64;
-    Ok(match stage.kind.work() {
+    let mut per_answer = 0.0;
+    let training = match stage.kind.work() {
         // The teacher's part is scaled by floating-point operations.
         Work::Rows { distill: Some(_), .. } => {
             let length = stage.sequence_length as u64;
@@ -471,6 +472,7 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
             // A forward pass takes a third of forward and backward.
             let passes = grpo.section.num_iterations as f64 + grpo.n_scoring_passes() as f64 / 3.0;
             let sampling = sampling_seconds(&model, stage, grpo)?;
+            per_answer = sampling / stage.rows_per_step.max(1) as f64;
             per_row * n_rows * passes + sampling * stage.max_steps as f64 / n_devices as f64
         }
         Work::Rollouts(_) => {
@@ -479,7 +481,10 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
             let probed = stage.config.training_flops(1, length, HeadOutput::LogProbs);
             per_row * stage.cost.flops / probed
         }
-    })
+    };
+    // One replica evaluates.
+    let per_row = per_row * n_devices as f64;
+    Ok(training + plan_evaluations::seconds(stage, per_row, per_answer))
 }
 
 fn score_backward(scorer: &ScalarModel, micro: &Batch, device: &Device) {

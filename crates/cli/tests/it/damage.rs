@@ -286,9 +286,14 @@ fn a_judge_with_another_tokenizer_is_refused() {
     place.write("long.toml", &long);
     let error = place.error(&["plan", "long.toml"]);
     assert!(error.starts_with("exit 2\n") && error.contains("the template alone has "), "{error}");
-    place.write("staged.toml", long.replacen("start = \"judge\"", "start = \"runs/t/pretrain\"", 1));
+    place
+        .write("staged.toml", long.replacen("start = \"judge\"", "start = \"runs/t/pretrain\"", 1));
     let error = place.error(&["run", "staged.toml"]);
-    assert!(error.contains(" the template alone has ") || error.contains("about a completion of one letter: "), "{error}");
+    assert!(
+        error.contains(" the template alone has ")
+            || error.contains("about a completion of one letter: "),
+        "{error}"
+    );
     let run = place.temper(&["run", "g.toml"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let stage = place.path().join("runs/g/grpo");

@@ -161,9 +161,8 @@ fn names_may_be_as_long_as_the_file_system_allows() {
         sample_dir(&root.path().join(name));
     }
     assert_eq!(names(root.path()).len(), long.len());
-    let writers = ["a", "b"].map(|end| {
-        DirWriter::begin(root.path().join("z".repeat(254) + end)).expect("begin")
-    });
+    let writers = ["a", "b"]
+        .map(|end| DirWriter::begin(root.path().join("z".repeat(254) + end)).expect("begin"));
     let [first, second] = &writers;
     assert_ne!(first.tmp_dir(), second.tmp_dir());
     let mut file = fsio::AtomicFile::begin(root.path().join("w".repeat(255))).expect("begin");
