@@ -10,7 +10,7 @@ use crate::activation::{GeluKind, gelu, generic_gelu_tanh, generic_swiglu, swigl
 use crate::dispatch::{KernelSet, Select};
 use crate::linear::{generic_linear, generic_linear_io};
 use crate::lora::generic_add_lora;
-use crate::norm::{layer_norm, rms_norm};
+use crate::norm::{generic_layer_norm, generic_rms_norm, layer_norm, rms_norm};
 use crate::precision::precision;
 
 /// Input of the maps: `[b, t, i]` after the named operation.
@@ -137,7 +137,11 @@ impl LinearInput {
 
     fn generic_tensor(self) -> Tensor<3> {
         match self {
-            Self::Plain(_) | Self::RmsNorm { .. } | Self::LayerNorm { .. } => self.tensor(),
+            Self::Plain(x_bti) => x_bti,
+            Self::RmsNorm { x_btd, weight_d, eps } => generic_rms_norm(x_btd, weight_d, eps),
+            Self::LayerNorm { x_btd, weight_d, bias_d, eps } => {
+                generic_layer_norm(x_btd, weight_d, bias_d, eps)
+            }
             Self::GeluTanh(x_btf) => generic_gelu_tanh(x_btf),
             #[cfg(feature = "gpu")]
             Self::SwiGlu(x_btf) if crate::gpu::reads(&x_btf) => crate::gpu::swiglu_halves(x_btf),

@@ -7,6 +7,7 @@ use crate::dispatch::{N_SELECTIONS, with_generic_kernels};
 use crate::fused_linear::{Adapter, LinearInput, LinearMap, WeightLayout, fused_linear};
 use crate::linear::linear;
 use crate::lora::add_lora;
+use crate::norm::rms_norm;
 
 /// Kernels call kernels of their own set: none of them selects again.
 #[test]
@@ -24,7 +25,16 @@ fn a_call_selects_once() {
         bias_o: None,
         adapter: Some(adapter),
     };
-    let calls: [(&str, &dyn Fn()); 4] = [
+    let norm = LinearInput::RmsNorm {
+        x_btd: Tensor::ones([1, 2, 6], &device),
+        weight_d: Tensor::ones([6], &device),
+        eps: 1e-5,
+    };
+    let calls: [(&str, &dyn Fn()); 6] = [
+        ("rms_norm", &|| drop(rms_norm(x.clone(), Tensor::ones([12], &device), 1e-5))),
+        ("fused_linear of a norm", &|| {
+            drop(fused_linear(norm.clone(), std::slice::from_ref(&map), None));
+        }),
         ("linear", &|| drop(linear(x.clone(), ones([3, 12]), None))),
         ("add_lora", &|| {
             let y = Tensor::<3>::ones([1, 2, 3], &device);

@@ -22,7 +22,7 @@ const BLOCK: usize = 64;
 #[derive(Clone, Debug)]
 // Few exist at a time, so their size on the stack does not matter.
 #[allow(clippy::large_enum_variant)]
-pub(super) enum InputState {
+pub(crate) enum InputState {
     /// The values, if a gradient needs them.
     Plain(Option<FlexTensor>),
     RmsNorm {
@@ -36,7 +36,7 @@ pub(super) enum InputState {
 }
 
 /// The operation's first inputs, in order, and the state.
-pub(super) fn prepare(input: CpuLinearInput) -> (Vec<CpuTensor>, InputState) {
+pub(crate) fn prepare(input: CpuLinearInput) -> (Vec<CpuTensor>, InputState) {
     match input {
         CpuLinearInput::Plain(x) => {
             let value = x.value().clone();
@@ -97,7 +97,7 @@ impl InputState {
     }
 
     /// The values that the maps multiply.
-    pub(super) fn values(&self) -> std::borrow::Cow<'_, [f32]> {
+    pub(crate) fn values(&self) -> std::borrow::Cow<'_, [f32]> {
         match self {
             Self::Plain(Some(x)) => flex::values(x),
             Self::Plain(None) => Vec::new().into(),
@@ -141,7 +141,7 @@ impl InputState {
     }
 
     /// Adds the gradients of the inputs, given the gradient of [`Self::values`].
-    pub(super) fn backward(&self, d_values: Vec<f32>, inputs: &mut InputGradients<'_>) {
+    pub(crate) fn backward(&self, d_values: Vec<f32>, inputs: &mut InputGradients<'_>) {
         match self {
             Self::Plain(_) => unreachable!("the gradient of a plain input is passed on as it is"),
             Self::LayerNorm(norm) => norm.backward(d_values, inputs),

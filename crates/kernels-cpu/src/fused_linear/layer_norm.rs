@@ -15,7 +15,7 @@ const BLOCK: usize = 64;
 
 /// The input `[.., d]`, the parameters, and the mean and 1 / standard deviation of each row.
 #[derive(Clone, Debug)]
-pub(super) struct LayerNorm {
+pub(crate) struct LayerNorm {
     x: FlexTensor,
     weight: FlexTensor,
     bias: Option<FlexTensor>,

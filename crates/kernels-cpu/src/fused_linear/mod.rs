@@ -14,7 +14,7 @@ use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use self::input::{InputState, prepare};
+pub(crate) use self::input::{InputState, prepare};
 use crate::autodiff::{CpuTensor, InputGradients, Op, record};
 use crate::bf16::multiplies_copies;
 use crate::buffer::{self, filled, rows_per_task};

@@ -1,7 +1,7 @@
 //! RMSNorm and LayerNorm over the last dimension, in f32 as in the reference implementations.
 //!
-//! On the CPU a norm before a product is part of [`crate::fused_linear`], and a norm alone is made of tensor operations. On
-//! a GPU RMSNorm, and LayerNorm with a bias, are kernels of `kernels-gpu` in each direction.
+//! On the CPU a norm before a product is part of [`crate::fused_linear`]. On a GPU RMSNorm, and LayerNorm with a bias, are
+//! kernels of `kernels-gpu` in each direction.
 
 #[cfg(any(test, feature = "gpu"))]
 mod residual;
@@ -9,9 +9,22 @@ mod residual;
 mod rms_norm;
 
 use burn::tensor::{Tensor, module};
+use kernels_cpu::CpuTensor;
+
+use crate::dispatch::{KernelSet, Select};
 
 /// `x / sqrt(mean(x²) + eps) · weight` (Zhang and Sennrich 2019).
 pub fn rms_norm(x_btd: Tensor<3>, weight_d: Tensor<1>, eps: f64) -> Tensor<3> {
+    match Select::new().float(&x_btd).float(&weight_d).kernel_set() {
+        KernelSet::Cpu => {
+            let [x, weight] = [CpuTensor::new(x_btd), CpuTensor::new(weight_d)];
+            kernels_cpu::rms_norm(x, weight, eps as f32).into_tensor()
+        }
+        KernelSet::Generic => generic_rms_norm(x_btd, weight_d, eps),
+    }
+}
+
+pub(crate) fn generic_rms_norm(x_btd: Tensor<3>, weight_d: Tensor<1>, eps: f64) -> Tensor<3> {
     #[cfg(feature = "gpu")]
     if crate::gpu::reads(&x_btd) && crate::gpu::reads(&weight_d) {
         return rms_norm::fused(x_btd, weight_d, eps as f32);
@@ -56,6 +69,22 @@ pub fn residual_rms_norm(
 
 /// `(x - mean) / sqrt(variance + eps) · weight + bias`, with the biased variance (Ba et al. 2016).
 pub fn layer_norm(
+    x_btd: Tensor<3>,
+    weight_d: Tensor<1>,
+    bias_d: Option<Tensor<1>>,
+    eps: f64,
+) -> Tensor<3> {
+    let select = Select::new().float(&x_btd).float(&weight_d).optional(bias_d.as_ref());
+    match select.kernel_set() {
+        KernelSet::Cpu => {
+            let [x, weight] = [CpuTensor::new(x_btd), CpuTensor::new(weight_d)];
+            kernels_cpu::layer_norm(x, weight, bias_d.map(CpuTensor::new), eps as f32).into_tensor()
+        }
+        KernelSet::Generic => generic_layer_norm(x_btd, weight_d, bias_d, eps),
+    }
+}
+
+pub(crate) fn generic_layer_norm(
     x_btd: Tensor<3>,
     weight_d: Tensor<1>,
     bias_d: Option<Tensor<1>>,
