@@ -47,25 +47,6 @@ pub(crate) fn rows_per_task(width: usize) -> usize {
     (TASK / width.max(1)).max(1)
 }
 
-/// Asks for `n` values ahead of their use, where the processor does not find out by itself which come next. They may be
-/// outside of the slice.
-#[inline]
-#[cfg_attr(
-    not(all(target_arch = "x86_64", not(feature = "portable"))),
-    expect(unused_variables, reason = "nothing is asked for")
-)]
-pub(crate) fn prefetch(values: &[f32], at: usize, n: usize) {
-    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
-    for line in (at..at + n).step_by(64 / size_of::<f32>()) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        #[allow(unsafe_code)]
-        // SAFETY: a prefetch may have any address.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(values.as_ptr().wrapping_add(line).cast());
-        }
-    }
-}
-
 thread_local! {
     static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }

@@ -36,15 +36,6 @@ mod body {
             self.len == 0
         }
 
-        /// Asks for `n` values ahead of their use.
-        #[inline]
-        pub(crate) fn prefetch(&self, start: usize, n: usize) {
-            #[allow(unsafe_code)]
-            // SAFETY: a slice without values has any address that is aligned.
-            let values = unsafe { std::slice::from_raw_parts(self.values, 0) };
-            crate::buffer::prefetch(values, start, n);
-        }
-
         /// Calls `write` with `n` values from `start` on.
         ///
         /// # Safety
@@ -91,10 +82,6 @@ mod body {
         pub(crate) fn is_empty(&self) -> bool {
             self.len == 0
         }
-
-        /// Nothing is asked for behind the lock.
-        #[expect(clippy::unused_self, reason = "the signature is that of the other implementation")]
-        pub(crate) fn prefetch(&self, _: usize, _: usize) {}
 
         /// Calls `write` with `n` values from `start` on.
         ///

@@ -1,7 +1,9 @@
 //! Attention backward in tiles: probabilities are computed again from the saved logarithms of the sums (Dao et al. 2022,
 //! algorithm 4), so nothing of the size of all scores is forward.
 //!
-//! Each key-value head is one task, which alone adds up the gradients of its keys and values.
+//! Each key-value head belongs to one task, which alone adds up the gradients of its keys and values.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -10,7 +12,7 @@ use super::panels::write_panels;
 use super::problem::{BLOCK, Block, Problem, blocks, chunks};
 use super::small_product::{LANES, PANEL, Panels, Part, ROWS, multiply};
 use super::softmax::{RowState, Strip, gradients, part_of_scores, whole_vectors};
-use super::visible::Range;
+use super::visible::Range as KeyRange;
 use crate::buffer::{Shared, scratch};
 use crate::matrix::{Matrix, MatrixMut, Write};
 use crate::simd::{self, multiversion};
@@ -38,126 +40,134 @@ pub(super) struct ForwardState<'a> {
     pub(super) log_sums: &'a [f32],
 }
 
-impl Gradients<'_> {
-    /// Asks for some positions of a key-value head and its query heads.
-    fn prefetch(
-        &self,
-        problem: &Problem<'_>,
-        (row, group): (usize, usize),
-        positions: std::ops::Range<usize>,
-    ) {
-        for position in positions {
-            if position < problem.s {
-                for (out, strides) in [&self.key, &self.value] {
-                    out.prefetch(strides.at(row, position, group), problem.k);
-                }
-            }
-            let (out, strides) = &self.q;
-            out.prefetch(strides.at(row, position, group * problem.r()), problem.r() * problem.k);
-        }
-    }
-}
-
-impl ForwardState<'_> {
-    /// Asks for some positions of the query heads of a key-value head, if there is one.
-    fn prefetch(
-        &self,
-        problem: &Problem<'_>,
-        head: Option<&(usize, usize)>,
-        positions: std::ops::Range<usize>,
-    ) {
-        let Some(&(row, group)) = head else { return };
-        for position in positions {
-            for head in group * problem.r()..(group + 1) * problem.r() {
-                self.out.prefetch(row, position, head);
-                self.d_out.prefetch(row, position, head);
-            }
-        }
-    }
-}
-
 /// Writes every value of the three gradients.
 pub(super) fn backward(
     problem: &Problem<'_>,
     forward: &ForwardState<'_>,
     gradients: &Gradients<'_>,
 ) {
-    let Problem { b, g, .. } = *problem;
-    let heads: Vec<(usize, usize)> =
-        (0..b).flat_map(|row| (0..g).map(move |group| (row, group))).collect();
-    heads.par_iter().enumerate().on_all_threads(|(idx, &(row, group))| {
-        one_head(problem, forward, gradients, (row, group), heads.get(idx + 1));
+    problem.tasks(Head::length(problem)).par_iter().on_all_threads(|(row, groups)| {
+        some_heads(problem, forward, gradients, *row, groups.clone());
     });
 }
 
-fn one_head(
+fn some_heads(
     problem: &Problem<'_>,
     forward: &ForwardState<'_>,
     gradients: &Gradients<'_>,
-    (row, group): (usize, usize),
-    next: Option<&(usize, usize)>,
+    row: usize,
+    groups: Range<usize>,
 ) {
-    let Problem { t, s, k, .. } = *problem;
-    let width = problem.width();
-    let panels = s.next_multiple_of(PANEL) * k;
-    let rows = problem.r() * BLOCK.min(t);
-    let [of_rows, of_scores] = [rows * width, STRIP * STRIDE];
-    let of_keys = s * width;
-    let sizes = [
-        of_keys, panels, panels, of_keys, of_keys, of_rows, of_rows, of_rows, rows, rows,
-        of_scores, of_scores,
-    ];
-    scratch(sizes, |buffers| {
-        let [keys, key_panels, value_panels, d_keys, d_values, tile @ ..] = buffers;
-        // Rows of values are where the gradients of keys will be.
-        problem.load_values(d_keys, row, group, 0);
-        problem.round(d_keys);
-        write_panels(value_panels, d_keys, width, k);
-        problem.load_keys(keys, width, row, group, 0);
-        problem.round(keys);
-        write_panels(key_panels, keys, width, k);
-        d_keys.fill(0.0);
-        d_values.fill(0.0);
-        let mut head = Head { keys, key_panels, value_panels, d_keys, d_values };
-        let [queries, d_out, d_queries, means, log_sums, probs, d_probs] = tile;
+    let (width, length) = (problem.width(), Head::length(problem));
+    let rows = problem.r() * BLOCK.min(problem.t);
+    let (of_rows, of_scores) = (rows * width, STRIP * STRIDE);
+    let sizes =
+        [groups.len() * length, of_rows, of_rows, of_rows, rows, rows, of_scores, of_scores];
+    scratch(sizes, |[heads, queries, d_out, d_queries, means, log_sums, probs, d_probs]| {
+        for panel in 0..problem.s.div_ceil(PANEL) {
+            for (group, head) in groups.clone().zip(heads.chunks_mut(length)) {
+                Head::of(problem, head).load(problem, row, group, panel);
+            }
+        }
         for block in blocks(problem.visible, row) {
             let rows = problem.r() * block.n;
-            let mut tile = Tile {
-                queries: &mut queries[..rows * width],
-                d_out: &mut d_out[..rows * width],
-                d_queries: &mut d_queries[..rows * width],
-                means: &mut means[..rows],
-                log_sums: &mut log_sums[..rows],
-                probs,
-                d_probs,
-            };
-            tile.load(problem, forward, row, group, block);
-            tile.run(problem, row, block, &mut head, |positions| {
-                gradients.prefetch(problem, (row, group), positions.clone());
-                forward.prefetch(problem, next, positions.clone());
-                problem.prefetch(next, positions);
-            });
-            tile.store(problem, gradients, row, group, block);
+            for (group, head) in groups.clone().zip(heads.chunks_mut(length)) {
+                let mut tile = Tile {
+                    queries: &mut queries[..rows * width],
+                    d_out: &mut d_out[..rows * width],
+                    d_queries: &mut d_queries[..rows * width],
+                    means: &mut means[..rows],
+                    log_sums: &mut log_sums[..rows],
+                    probs,
+                    d_probs,
+                };
+                tile.load(problem, forward, row, group, block);
+                tile.run(problem, row, block, &mut Head::of(problem, head));
+                tile.store(problem, gradients, row, group, block);
+            }
         }
-        let ((key, key_strides), (value, value_strides)) = (&gradients.key, &gradients.value);
-        let key_at = (key_strides.at(row, 0, group), key_strides.position);
-        let value_at = (value_strides.at(row, 0, group), value_strides.position);
-        #[allow(unsafe_code)]
-        // SAFETY: each task has its own key-value head, so no other task writes to these ranges.
-        unsafe {
-            store_rows(key, key_at, head.d_keys, width, k, problem.angles(row, 0), 1.0);
-            store_rows(value, value_at, head.d_values, width, k, None, 1.0);
+        for panel in 0..problem.s.div_ceil(PANEL) {
+            for (group, head) in groups.clone().zip(heads.chunks_mut(length)) {
+                Head::of(problem, head).store(problem, gradients, row, group, panel);
+            }
         }
     });
 }
 
 /// A key-value head: keys in rows and panels, values in panels, and the gradients of both in rows.
 struct Head<'a> {
-    keys: &'a [f32],
-    key_panels: &'a [f32],
-    value_panels: &'a [f32],
+    keys: &'a mut [f32],
+    key_panels: &'a mut [f32],
+    value_panels: &'a mut [f32],
     d_keys: &'a mut [f32],
     d_values: &'a mut [f32],
+}
+
+impl<'a> Head<'a> {
+    fn length(problem: &Problem<'_>) -> usize {
+        let Problem { s, k, .. } = *problem;
+        let s = s.max(1);
+        3 * s * problem.width() + 2 * s.next_multiple_of(PANEL) * k
+    }
+
+    /// # Panics
+    /// If there are not [`Self::length`] values.
+    fn of(problem: &Problem<'_>, values: &'a mut [f32]) -> Self {
+        let Problem { s, k, .. } = *problem;
+        let (of_rows, of_panels) = (s * problem.width(), s.next_multiple_of(PANEL) * k);
+        let (keys, rest) = values.split_at_mut(of_rows);
+        let (d_keys, rest) = rest.split_at_mut(of_rows);
+        let (d_values, rest) = rest.split_at_mut(of_rows);
+        let (key_panels, value_panels) = rest.split_at_mut(of_panels);
+        Self { keys, key_panels, value_panels, d_keys, d_values }
+    }
+
+    /// The rows of a panel's keys, and the panel's values.
+    fn of_panel(problem: &Problem<'_>, panel: usize) -> (Range<usize>, Range<usize>) {
+        let (from, to) = (panel * PANEL, problem.s.min((panel + 1) * PANEL));
+        let of_panel = PANEL * problem.k;
+        (from * problem.width()..to * problem.width(), panel * of_panel..(panel + 1) * of_panel)
+    }
+
+    /// Loads the keys and values of a panel; their gradients become 0.
+    fn load(&mut self, problem: &Problem<'_>, row: usize, group: usize, panel: usize) {
+        let (k, width, position) = (problem.k, problem.width(), panel * PANEL);
+        let (rows, of_panel) = Self::of_panel(problem, panel);
+        // Rows of values are where the gradients of keys will be.
+        let values = &mut self.d_keys[rows.clone()];
+        problem.load_values(values, row, group, position);
+        problem.round(values);
+        write_panels(&mut self.value_panels[of_panel.clone()], values, width, k);
+        values.fill(0.0);
+        self.d_values[rows.clone()].fill(0.0);
+        let keys = &mut self.keys[rows];
+        problem.load_keys(keys, width, row, group, position);
+        problem.round(keys);
+        write_panels(&mut self.key_panels[of_panel], keys, width, k);
+    }
+
+    /// Writes the gradients of a panel.
+    fn store(
+        &mut self,
+        problem: &Problem<'_>,
+        gradients: &Gradients<'_>,
+        row: usize,
+        group: usize,
+        panel: usize,
+    ) {
+        let (k, width, position) = (problem.k, problem.width(), panel * PANEL);
+        let (rows, _) = Self::of_panel(problem, panel);
+        let ((key, key_strides), (value, value_strides)) = (&gradients.key, &gradients.value);
+        let key_at = (key_strides.at(row, position, group), key_strides.position);
+        let value_at = (value_strides.at(row, position, group), value_strides.position);
+        let angles = problem.angles(row, position);
+        #[allow(unsafe_code)]
+        // SAFETY: each task has its own key-value heads, so no other task writes to these ranges.
+        unsafe {
+            store_rows(key, key_at, &mut self.d_keys[rows.clone()], width, k, angles, 1.0);
+            store_rows(value, value_at, &mut self.d_values[rows], width, k, None, 1.0);
+        }
+    }
 }
 
 /// A block of one key-value head's queries, rows `[r · n]`, and scores of a part of them with a few keys.
@@ -197,21 +207,11 @@ impl Tile<'_> {
         self.d_queries.fill(0.0);
     }
 
-    /// Calls `prefetch` with some of the block's positions at a time.
-    fn run(
-        &mut self,
-        problem: &Problem<'_>,
-        row: usize,
-        block: Block,
-        head: &mut Head<'_>,
-        prefetch: impl Fn(std::ops::Range<usize>),
-    ) {
+    fn run(&mut self, problem: &Problem<'_>, row: usize, block: Block, head: &mut Head<'_>) {
         let rows = problem.r() * block.n;
-        let chunks: Vec<_> = chunks(problem.visible, row, block, KEYS).collect();
-        for (idx, &(from, n)) in chunks.iter().enumerate() {
-            prefetch(block.part(idx, chunks.len()));
+        for (from, n) in chunks(problem.visible, row, block, KEYS) {
             for first in (0..rows).step_by(STRIP) {
-                let mut ranges = [Range::EMPTY; STRIP];
+                let mut ranges = [KeyRange::EMPTY; STRIP];
                 let ranges = &mut ranges[..STRIP.min(rows - first)];
                 let mut strip = Strip { row, block, first, ranges };
                 strip.look(problem, from / KEYS * KEYS, (from, n));

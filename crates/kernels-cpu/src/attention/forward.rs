@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::few::few;
+use super::heads::copy_row;
 use super::panels::write_panels;
 use super::problem::{BLOCK, Block, CHUNK, Problem, blocks, chunks};
 use super::small_product::{LANES, PANEL, Panels, Part, ROWS, multiply};
@@ -37,34 +38,40 @@ pub(super) fn forward(problem: &Problem<'_>, out: &mut [f32], log_sums: &mut [f3
         return;
     }
     let length = Piece::length(problem);
-    let of_head = problem.s.div_ceil(CHUNK) * length;
+    let n_chunks = problem.s.max(1).div_ceil(CHUNK);
+    let of_head = n_chunks * length;
     if heads.len() >= MANY {
-        heads.par_iter().enumerate().on_all_threads(|(idx, &(row, group))| {
-            scratch(with_buffers(problem, of_head), |[pieces, buffers @ ..]| {
-                for (chunk, piece) in pieces.chunks_mut(length.max(1)).enumerate() {
-                    Piece::load(problem, (row, group, chunk), piece);
+        problem.tasks(of_head).par_iter().on_all_threads(|(row, groups)| {
+            let sizes = with_buffers(problem, groups.len() * of_head);
+            scratch(sizes, |[pieces, buffers @ ..]| {
+                for from in (0..problem.s).step_by(PANEL) {
+                    for (group, pieces) in groups.clone().zip(pieces.chunks_mut(of_head)) {
+                        let piece = &mut pieces[from / CHUNK * length..][..length];
+                        Piece::load(problem, (*row, group), (from, PANEL), piece);
+                    }
                 }
                 let mut buffers = Buffers::of(buffers);
-                for block in blocks(visible, row) {
-                    let task = Task { row, group, block, next: heads.get(idx + 1) };
-                    attend(problem, task, pieces, &mut buffers, &out, &log_sums);
+                for block in blocks(visible, *row) {
+                    for (group, pieces) in groups.clone().zip(pieces.chunks(of_head)) {
+                        let task = (*row, group, block);
+                        attend(problem, task, pieces, &mut buffers, &out, &log_sums);
+                    }
                 }
             });
         });
         return;
     }
     let mut pieces = vec![0.0; heads.len() * of_head];
-    pieces.par_chunks_mut(length.max(1)).enumerate().on_all_threads(|(idx, piece)| {
-        let n_chunks = problem.s.div_ceil(CHUNK);
+    pieces.par_chunks_mut(length).enumerate().on_all_threads(|(idx, piece)| {
         let (row, group) = heads[idx / n_chunks];
-        Piece::load(problem, (row, group, idx % n_chunks), piece);
+        Piece::load(problem, (row, group), (idx % n_chunks * CHUNK, CHUNK), piece);
     });
     // The last blocks have the most visible keys, so they start first.
     let of_row = |(head, &(row, group)): (usize, &(usize, usize))| {
-        blocks(visible, row).map(move |block| (head, Task { row, group, block, next: None }))
+        blocks(visible, row).map(move |block| (head, (row, group, block)))
     };
     let mut tasks: Vec<_> = heads.iter().enumerate().flat_map(of_row).collect();
-    tasks.sort_by_key(|(_, task)| std::cmp::Reverse(task.block.start));
+    tasks.sort_by_key(|(_, (_, _, block))| std::cmp::Reverse(block.start));
     tasks.par_iter().on_all_threads(|&(head, task)| {
         let pieces = &pieces[head * of_head..][..of_head];
         scratch(with_buffers(problem, 0), |[_, buffers @ ..]| {
@@ -83,23 +90,29 @@ struct Piece<'a> {
 impl<'a> Piece<'a> {
     /// Keys that there is space for.
     fn n_keys(problem: &Problem<'_>) -> usize {
-        CHUNK.min(problem.s.next_multiple_of(PANEL))
+        CHUNK.min(problem.s.max(1).next_multiple_of(PANEL))
     }
 
     fn length(problem: &Problem<'_>) -> usize {
         Self::n_keys(problem) * (problem.k + problem.width())
     }
 
-    fn load(problem: &Problem<'_>, (row, group, chunk): (usize, usize, usize), piece: &mut [f32]) {
+    /// Loads up to `n` keys from one on, both multiples of [`PANEL`], into their piece.
+    fn load(
+        problem: &Problem<'_>,
+        (row, group): (usize, usize),
+        (from, n): (usize, usize),
+        piece: &mut [f32],
+    ) {
         let (k, width) = (problem.k, problem.width());
         let (keys, values) = piece.split_at_mut(Self::n_keys(problem) * k);
-        let start = chunk * CHUNK;
-        let values = &mut values[..CHUNK.min(problem.s - start) * width];
+        let within = from % CHUNK;
+        let values = &mut values[within * width..][..n.min(problem.s - from) * width];
         // Rows of keys are where values will be.
-        problem.load_keys(values, width, row, group, start);
+        problem.load_keys(values, width, row, group, from);
         problem.round(values);
-        write_panels(keys, values, width, k);
-        problem.load_values(values, row, group, start);
+        write_panels(&mut keys[within * k..], values, width, k);
+        problem.load_values(values, row, group, from);
         problem.round(values);
     }
 
@@ -135,18 +148,9 @@ fn with_buffers(problem: &Problem<'_>, of_head: usize) -> [usize; 6] {
 }
 
 /// A block of one key-value head's queries.
-#[derive(Clone, Copy)]
-struct Task<'a> {
-    row: usize,
-    group: usize,
-    block: Block,
-    /// The head that this thread probably computes next.
-    next: Option<&'a (usize, usize)>,
-}
-
 fn attend(
     problem: &Problem<'_>,
-    Task { row, group, block, next }: Task<'_>,
+    (row, group, block): (usize, usize, Block),
     pieces: &[f32],
     buffers: &mut Buffers<'_>,
     out: &Shared<'_>,
@@ -163,18 +167,11 @@ fn attend(
     values.fill(0.0);
     problem.load_queries(queries, row, group, block);
     problem.round(queries);
-    for (chunk, (from, n)) in chunks(visible, row, block, CHUNK).enumerate() {
+    for (from, n) in chunks(visible, row, block, CHUNK) {
         let piece = Piece::of(problem, pieces, from / CHUNK);
         let base = from / CHUNK * CHUNK;
         for first in (0..rows).step_by(STRIP) {
             let of = first..rows.min(first + STRIP);
-            if chunk == 0 {
-                let positions = block.part(first / STRIP, rows.div_ceil(STRIP));
-                for position in positions.clone() {
-                    out.prefetch(((row * t + position) * h + group * r) * k, r * k);
-                }
-                problem.prefetch(next, positions);
-            }
             let mut ranges = [Range::EMPTY; STRIP];
             let mut strip = Strip { row, block, first, ranges: &mut ranges[..of.len()] };
             strip.look(problem, base, (from, n));
@@ -195,7 +192,7 @@ fn attend(
         #[allow(unsafe_code)]
         // SAFETY: each task has its own head or block, so no other task writes to this range.
         unsafe {
-            out.with(at, k, |out| out.copy_from_slice(&value[..k]));
+            out.with(at, k, |out| copy_row(out, &value[..k]));
         }
         put_log_sum(log_sums, (row * h + head) * t + position, max[idx], total[idx]);
     }

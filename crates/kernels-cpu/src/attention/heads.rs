@@ -5,7 +5,8 @@
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 
-use crate::buffer::{Shared, prefetch};
+use super::lanes::LANES;
+use crate::buffer::Shared;
 use crate::rotation::{RotatedRows, rotate, rotate_rows, rotate_rows_back};
 use crate::simd::multiversion;
 
@@ -53,12 +54,6 @@ pub(super) struct HeadView<'a> {
 impl<'a> HeadView<'a> {
     pub(super) fn row(&self, row: usize, position: usize, head: usize) -> &'a [f32] {
         &self.values[self.strides.at(row, position, head)..][..self.k]
-    }
-
-    /// Asks for one position ahead of its use: positions of a head are so far apart that the processor's own prefetching does
-    /// not follow them.
-    pub(super) fn prefetch(&self, row: usize, position: usize, head: usize) {
-        prefetch(self.values, self.strides.at(row, position, head), self.k);
     }
 
     /// The values of one head from a position on, and the stride of its positions.
@@ -133,7 +128,20 @@ pub(super) unsafe fn store_rows(
     }
     for (idx, row) in rows.chunks(width).enumerate() {
         // SAFETY: by the caller's contract.
-        unsafe { out.with(at + idx * stride, k, |out| out.copy_from_slice(&row[..k])) }
+        unsafe { out.with(at + idx * stride, k, |out| copy_row(out, &row[..k])) }
+    }
+}
+
+/// Copies a row of a head, which is too short for a call of the C library.
+#[inline]
+pub(super) fn copy_row(out: &mut [f32], row: &[f32]) {
+    let (vectors, rest) = out.as_chunks_mut::<LANES>();
+    let (from, from_rest) = row.as_chunks::<LANES>();
+    for (vector, from) in vectors.iter_mut().zip(from) {
+        *vector = *from;
+    }
+    if !rest.is_empty() {
+        rest.copy_from_slice(from_rest);
     }
 }
 

@@ -40,7 +40,7 @@ mod avx512 {
     //! Four values of sixteen rows at a time.
 
     use std::arch::x86_64::{
-        __m512, _mm_loadu_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps128_ps512,
+        __m512d, _mm_loadu_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps128_ps512,
         _mm512_insertf32x4, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
         _mm512_unpacklo_pd, _mm512_unpacklo_ps,
     };
@@ -67,20 +67,23 @@ mod avx512 {
                 _mm512_insertf32x4::<3>(v, quad(row + 12))
             };
             let (a, b, c, d) = (rows_from(0), rows_from(1), rows_from(2), rows_from(3));
-            let pairs = |low: __m512, high: __m512| {
-                let (low, high) = (_mm512_castps_pd(low), _mm512_castps_pd(high));
-                [_mm512_unpacklo_pd(low, high), _mm512_unpackhi_pd(low, high)]
-                    .map(|v| _mm512_castpd_ps(v))
-            };
-            let first = pairs(_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
-            let last = pairs(_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
-            for (idx, values) in first.into_iter().chain(last).enumerate() {
+            let (low, high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let (other_low, other_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            let (low, high) = (_mm512_castps_pd(low), _mm512_castps_pd(high));
+            let (other_low, other_high) =
+                (_mm512_castps_pd(other_low), _mm512_castps_pd(other_high));
+            let mut put = |idx: usize, values: __m512d| {
                 #[allow(unsafe_code)]
                 // SAFETY: `k` rows of the panel have sixteen values, as was just checked.
                 unsafe {
-                    _mm512_storeu_ps(panel.as_mut_ptr().add((column + idx) * PANEL), values);
+                    let to = panel.as_mut_ptr().add((column + idx) * PANEL);
+                    _mm512_storeu_ps(to, _mm512_castpd_ps(values));
                 }
-            }
+            };
+            put(0, _mm512_unpacklo_pd(low, other_low));
+            put(1, _mm512_unpackhi_pd(low, other_low));
+            put(2, _mm512_unpacklo_pd(high, other_high));
+            put(3, _mm512_unpackhi_pd(high, other_high));
         }
     }
 }

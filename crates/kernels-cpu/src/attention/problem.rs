@@ -1,5 +1,7 @@
 //! Sizes, inputs and mask of an attention, and its division into blocks of queries and chunks of keys.
 
+use std::ops::Range;
+
 use super::heads::{HeadView, Rope, load_rows};
 use super::lanes::LANES;
 use super::visible::VisibleKeys;
@@ -10,6 +12,14 @@ use crate::rounding::round_in_place;
 pub(super) const BLOCK: usize = 64;
 /// Keys per chunk. Chunks begin at multiples of it, so keys that are moved by a multiple give the same bits.
 pub const CHUNK: usize = 256;
+
+/// Heads that one task computes, block by block: heads are narrow and positions far apart in memory, so a head alone would
+/// read and write a little of many pages, which the processor does not prefetch.
+const TOGETHER: usize = 4;
+/// Values of heads of a task: fewer than a second-level cache holds.
+const CACHED: usize = 160 * 1024;
+/// Tasks that are wanted before heads are computed together.
+const TASKS: usize = 8;
 
 /// Sizes, inputs and mask of an attention.
 #[derive(Clone, Copy)]
@@ -44,8 +54,8 @@ impl<'a> Problem<'a> {
         self.k.next_multiple_of(LANES)
     }
 
-    /// Whether the products of tiles multiply values that are rounded to bf16. They are always copies: with heads this narrow,
-    /// packing pairs takes longer than multiplying them.
+    /// Whether the products of tiles multiply values that are rounded to bf16. They are always copies in f32: pairs would have
+    /// to be packed for products this small.
     pub(super) fn is_rounded(&self) -> bool {
         self.precision == Precision::Bf16
     }
@@ -80,22 +90,14 @@ impl<'a> Problem<'a> {
         load_rows(out, self.width(), values, self.k, None, 1.0);
     }
 
-    /// Asks for some positions of a key-value head and its query heads, if there is one.
-    pub(super) fn prefetch(
-        &self,
-        head: Option<&(usize, usize)>,
-        positions: std::ops::Range<usize>,
-    ) {
-        let Some(&(row, group)) = head else { return };
-        for position in positions {
-            if position < self.s {
-                self.key.prefetch(row, position, group);
-                self.value.prefetch(row, position, group);
-            }
-            for head in group * self.r()..(group + 1) * self.r() {
-                self.q.prefetch(row, position, head);
-            }
-        }
+    /// The key-value heads in groups of neighbours, each the work of one task: row and heads. `of_head` values are kept for each
+    /// head.
+    pub(super) fn tasks(&self, of_head: usize) -> Vec<(usize, Range<usize>)> {
+        let many = self.b * self.g / TASKS;
+        let n = (CACHED / of_head.max(1)).min(TOGETHER).min(many).max(1);
+        let of_row =
+            |row| (0..self.g).step_by(n).map(move |first| (row, first..self.g.min(first + n)));
+        (0..self.b).flat_map(of_row).collect()
     }
 
     /// The queries of a block, rotated and scaled: `[r · n, width]`, head after head.
@@ -113,13 +115,6 @@ impl<'a> Problem<'a> {
 pub(super) struct Block {
     pub(super) start: usize,
     pub(super) n: usize,
-}
-
-impl Block {
-    /// The positions that are part `idx` of `n`.
-    pub(super) fn part(self, idx: usize, n: usize) -> std::ops::Range<usize> {
-        self.start + self.n * idx / n..self.start + self.n * (idx + 1) / n
-    }
 }
 
 /// The blocks of a row's queries.

@@ -86,6 +86,9 @@ multiversion! {
     }
 }
 
+/// Rows that are weighed together, at most.
+const MAX_ROWS: usize = 16;
+
 /// The state of each row of a strip: the largest score so far, the sum of weights relative to it, and the weighted sum of
 /// values, `width` apart.
 pub(super) struct Sums<'a> {
@@ -108,12 +111,20 @@ multiversion! {
     /// to it. Columns of `seen` that are not visible to a row get weight 0.
     fn weigh(scores: &mut [f32], stride: usize, ranges: &[Range], seen: (usize, usize), sums: Sums<'_>) {
         let Sums { max, total, values, width } = sums;
-        let rows = scores.chunks_mut(stride).zip(ranges).zip(values.chunks_mut(width));
-        for (((row, range), values), (max, total)) in rows.zip(max.iter_mut().zip(total)) {
+        // All maxima first: a row's exponentials would wait for its own.
+        let mut largest = [f32::NEG_INFINITY; MAX_ROWS];
+        let rows = scores.chunks_mut(stride).zip(ranges).zip(&mut largest[..ranges.len()]);
+        for ((row, range), largest) in rows {
             let (first, last) = clear_around(row, *range, seen);
             let (vectors, _) = row[first..last].as_chunks_mut::<LANES>();
             put_around(vectors, *range, f32::NEG_INFINITY);
-            let largest = largest(vectors);
+            *largest = largest_of(vectors);
+        }
+        let rows = scores.chunks_mut(stride).zip(ranges).zip(values.chunks_mut(width));
+        let state = max.iter_mut().zip(total).zip(largest);
+        for (((row, range), values), ((max, total), largest)) in rows.zip(state) {
+            let (first, last) = vectors_of(*range);
+            let (vectors, _) = row[first..last].as_chunks_mut::<LANES>();
             if largest == f32::NEG_INFINITY {
                 // No key is visible, or all visible scores are NaN, which must show in the result.
                 let is_nan = vectors.as_flattened().iter().any(|score| score.is_nan());
@@ -141,7 +152,7 @@ multiversion! {
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn largest(vectors: &[[f32; LANES]]) -> f32 {
+fn largest_of(vectors: &[[f32; LANES]]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for vector in vectors {
         for (lane, value) in lanes.iter_mut().zip(vector) {
@@ -165,6 +176,14 @@ fn exponentials(vectors: &mut [[f32; LANES]], largest: f32) -> f32 {
     simd::sum_lanes(lanes)
 }
 
+/// The columns of a range's vectors; none if it is empty.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn vectors_of(Range { start, end, .. }: Range) -> (usize, usize) {
+    let first = start / LANES * LANES;
+    (first, if start == end { first } else { end.next_multiple_of(LANES) })
+}
+
 /// Replaces the columns of `seen` by 0, except for the vectors of a range. Returns these vectors' columns.
 #[inline(always)]
 #[allow(clippy::inline_always)]
@@ -173,7 +192,7 @@ fn clear_around(row: &mut [f32], range: Range, seen: (usize, usize)) -> (usize, 
         row[seen.0..seen.1].fill(0.0);
         return (seen.0, seen.0);
     }
-    let (first, last) = (range.start / LANES * LANES, range.end.next_multiple_of(LANES));
+    let (first, last) = vectors_of(range);
     if seen.0 < first {
         row[seen.0..first].fill(0.0);
     }
