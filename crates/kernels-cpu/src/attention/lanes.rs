@@ -1,5 +1,8 @@
 //! Sixteen values at a time, in the registers of each kind of processor.
 
+// Each function is an instruction or two, and a call from code for other instructions could not be inlined later.
+#![allow(clippy::inline_always)]
+
 pub(super) use crate::simd::LANES;
 
 /// Sixteen values.

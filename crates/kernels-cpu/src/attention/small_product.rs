@@ -150,6 +150,7 @@ struct Step<'a> {
 impl Step<'_> {
     /// Computes `R` rows of `V` vectors, and returns `R`.
     #[inline(always)]
+    #[allow(clippy::inline_always)]
     fn run<T: Lanes, const R: usize, const V: usize>(
         &self,
         out: &mut [f32],
@@ -199,6 +200,7 @@ impl Step<'_> {
     }
 
     #[inline(always)]
+    #[allow(clippy::inline_always)]
     fn b_row<T: Lanes, const V: usize>(&self, idx: usize) -> [T; V] {
         let (values, _) = self.b[idx * self.b_stride..][..V * LANES].as_chunks::<LANES>();
         let mut row = [T::splat(0.0); V];
