@@ -58,14 +58,6 @@ pub(crate) fn weight_gemm(
     }
 }
 
-/// Like [`gemm`], on the calling thread.
-pub(crate) fn gemm_alone(out: MatrixMut, a: Matrix, b: Matrix, write: Write, precision: Precision) {
-    match precision {
-        Precision::Bf16 => bf16::multiply(out, a, b, write, 1.0, false),
-        Precision::F32 | Precision::Tf32 => multiply_f32(out, a, b, write, 1.0, false),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{gemm, scaled_gemm};

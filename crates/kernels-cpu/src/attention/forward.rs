@@ -1,107 +1,30 @@
-//! Attention forward in tiles: the scores of a block of queries and a chunk of keys at a time.
+//! Attention forward in tiles: a few rows of queries and a chunk of keys at a time, whose scores stay in a first-level cache.
 //!
 //! The running maximum and sum of each row (Milakov and Gimelshein 2018) combine the chunks, so no matrix of all scores
 //! exists. Chunks without a visible key are skipped. Borders of blocks and chunks depend on shape and mask alone.
 
 use rayon::prelude::*;
 
-use super::dots::dots;
-use super::heads::{HeadView, Rope, load};
-use super::visible::VisibleKeys;
-use crate::bf16::multiplies_copies;
+use super::few::few;
+use super::heads::copy_row;
+use super::panels::write_panels;
+use super::problem::{BLOCK, Block, CHUNK, Problem, blocks, chunks};
+use super::small_product::{LANES, PANEL, Panels, Part, ROWS, multiply};
+use super::softmax::{Strip, Sums, part_of_scores, weigh};
+use super::visible::Range;
 use crate::buffer::{Shared, scratch};
-use crate::gemm::gemm_alone;
 use crate::matrix::{Matrix, MatrixMut, Write};
-use crate::precision::Precision;
-use crate::rounding::round_in_place;
-use crate::simd::{self, multiversion};
+use crate::simd::multiversion;
 use crate::team::AllThreads as _;
 
-/// Query positions per block.
-pub(super) const BLOCK: usize = 64;
-/// Keys per chunk. Chunks begin at multiples of it, so keys that are moved by a multiple give the same bits.
-pub const CHUNK: usize = 256;
-/// Up to this many rows of queries, packing for a product costs more than it saves.
+/// Rows of queries whose scores are computed together.
+const STRIP: usize = 16;
+/// Distance of rows of scores: not a power of two, whose rows would share few sets of a cache.
+const STRIDE: usize = CHUNK + LANES;
+/// Up to this many rows of queries, tiles cost more than they save.
 const FEW: usize = 8;
 /// With at least this many independent heads, a task is a head; with fewer, a block of queries of a head.
 const MANY: usize = 8;
-
-/// Sizes, inputs and mask of an attention.
-#[derive(Clone, Copy)]
-pub(super) struct Problem<'a> {
-    pub(super) b: usize,
-    pub(super) t: usize,
-    pub(super) s: usize,
-    pub(super) h: usize,
-    pub(super) g: usize,
-    pub(super) k: usize,
-    pub(super) scale: f32,
-    /// Bound of the scores, if they are capped.
-    pub(super) soft_cap: Option<f32>,
-    /// Of the products of tiles; few queries are multiplied in f32.
-    pub(super) precision: Precision,
-    pub(super) q: HeadView<'a>,
-    pub(super) key: HeadView<'a>,
-    pub(super) value: HeadView<'a>,
-    /// Rotates queries and keys; their numbers are then equal.
-    pub(super) rope: Option<Rope<'a>>,
-    pub(super) visible: &'a VisibleKeys,
-}
-
-impl<'a> Problem<'a> {
-    /// Query heads that share one key-value head.
-    pub(super) fn r(&self) -> usize {
-        self.h / self.g
-    }
-
-    pub(super) fn angles(&self, row: usize, position: usize) -> Option<(&'a [f32], &'a [f32])> {
-        self.rope.map(|rope| rope.row(row * self.t + position, self.k / 2))
-    }
-
-    /// Keys `0..s` of one head, rotated: `[s, k]`.
-    pub(super) fn load_keys(&self, keys: &mut [f32], row: usize, group: usize) {
-        for (position, out) in keys.chunks_mut(self.k).enumerate() {
-            load(out, self.key.row(row, position, group), self.angles(row, position), 1.0);
-        }
-    }
-
-    /// The queries of a block, rotated and scaled: `[r · n, k]`, head after head.
-    pub(super) fn load_queries(&self, tile: &mut [f32], row: usize, group: usize, block: Block) {
-        for (idx, out) in tile.chunks_mut(self.k).enumerate() {
-            let (head, position) = (group * self.r() + idx / block.n, block.start + idx % block.n);
-            let x = self.q.row(row, position, head);
-            load(out, x, self.angles(row, position), self.scale);
-        }
-    }
-}
-
-/// Query positions `start..start + n`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Block {
-    pub(super) start: usize,
-    pub(super) n: usize,
-}
-
-/// The blocks of a row's queries.
-pub(super) fn blocks(visible: &VisibleKeys, row: usize) -> impl Iterator<Item = Block> + use<> {
-    visible.blocks(row, BLOCK).into_iter().map(|(start, n)| Block { start, n })
-}
-
-/// Chunks of the keys that a block sees, at borders that are multiples of [`CHUNK`]: start and length.
-pub(super) fn chunks(
-    visible: &VisibleKeys,
-    row: usize,
-    block: Block,
-) -> impl Iterator<Item = (usize, usize)> + use<> {
-    let spans = visible.spans(row, block.start..block.start + block.n);
-    spans.into_iter().flat_map(|(start, end)| {
-        let first = start / CHUNK * CHUNK;
-        (first..end).step_by(CHUNK).map(move |at| {
-            let from = at.max(start);
-            (from, (at + CHUNK).min(end) - from)
-        })
-    })
-}
 
 /// Writes `out` `[b, t, h · k]` and, unless it is empty, the logarithm of each row's sum of exponentials `[b, h, t]`. That
 /// is infinite for a query without visible keys, so that all its probabilities are 0.
@@ -112,92 +35,212 @@ pub(super) fn forward(problem: &Problem<'_>, out: &mut [f32], log_sums: &mut [f3
         (0..b).flat_map(|row| (0..g).map(move |group| (row, group))).collect();
     if t * problem.r() <= FEW {
         heads.par_iter().on_all_threads(|&(row, group)| few(problem, row, group, &out, &log_sums));
-    } else if heads.len() >= MANY {
-        heads.par_iter().on_all_threads(|&(row, group)| {
-            many(problem, row, group, blocks(visible, row), &out, &log_sums);
-        });
-    } else {
-        // The last blocks have the most visible keys, so they start first.
-        let of_head = |&(row, group): &(usize, usize)| {
-            blocks(visible, row).map(move |block| (row, group, block))
-        };
-        let mut tasks: Vec<_> = heads.iter().flat_map(of_head).collect();
-        tasks.sort_by_key(|(_, _, block)| std::cmp::Reverse(block.start));
-        tasks.par_iter().on_all_threads(|&(row, group, block)| {
-            many(problem, row, group, std::iter::once(block), &out, &log_sums);
-        });
+        return;
     }
-}
-
-/// Some blocks of one key-value head's queries.
-fn many(
-    problem: &Problem<'_>,
-    row: usize,
-    group: usize,
-    blocks: impl Iterator<Item = Block>,
-    out: &Shared<'_>,
-    log_sums: &Shared<'_>,
-) {
-    let Problem { t, s, k, h, visible, precision, .. } = *problem;
-    let r = problem.r();
-    let rows = r * BLOCK.min(t);
-    scratch([s * k, rows * k, rows * k, rows * CHUNK, 2 * rows], |buffers| {
-        let [keys, queries, sums, scores, state] = buffers;
-        problem.load_keys(keys, row, group);
-        let is_rounded = multiplies_copies(precision);
-        let round = |values: &mut [f32]| {
-            if is_rounded {
-                round_in_place(values);
-            }
-        };
-        round(keys);
-        for block in blocks {
-            let rows = r * block.n;
-            let (queries, sums) = (&mut queries[..rows * k], &mut sums[..rows * k]);
-            let (max, total) = state.split_at_mut(state.len() / 2);
-            max.fill(f32::NEG_INFINITY);
-            total.fill(0.0);
-            sums.fill(0.0);
-            problem.load_queries(queries, row, group, block);
-            round(queries);
-            for (from, n) in chunks(visible, row, block) {
-                let scores = &mut scores[..rows * n];
-                let keys =
-                    Matrix::new(&keys[from * k..(from + n) * k], n, k).with_rounded(is_rounded);
-                let queries = Matrix::new(queries, rows, k).with_rounded(is_rounded);
-                let out = MatrixMut::new(scores, rows, n);
-                gemm_alone(out, queries, keys.transposed(), Write::Over, precision);
-                for (idx, scores) in scores.chunks_mut(n).enumerate() {
-                    let position = block.start + idx % block.n;
-                    let state = (&mut max[idx], &mut total[idx]);
-                    let sum = &mut sums[idx * k..(idx + 1) * k];
-                    weigh(problem, row, position, from, scores, state, sum);
-                    round(scores);
+    let length = Piece::length(problem);
+    let n_chunks = problem.s.max(1).div_ceil(CHUNK);
+    let of_head = n_chunks * length;
+    if heads.len() >= MANY {
+        problem.tasks(of_head).par_iter().on_all_threads(|(row, groups)| {
+            let sizes = with_buffers(problem, groups.len() * of_head);
+            scratch(sizes, |[pieces, buffers @ ..]| {
+                for from in (0..problem.s).step_by(PANEL) {
+                    for (group, pieces) in groups.clone().zip(pieces.chunks_mut(of_head)) {
+                        let piece = &mut pieces[from / CHUNK * length..][..length];
+                        Piece::load(problem, (*row, group), (from, PANEL), piece);
+                    }
                 }
-                let values = problem.value.matrix(row, from, n, group);
-                let scores = Matrix::new(scores, rows, n).with_rounded(is_rounded);
-                let out = MatrixMut::new(sums, rows, k);
-                gemm_alone(out, scores, values, Write::Add, precision);
-            }
-            for (idx, sum) in sums.chunks(k).enumerate() {
-                let (head, position) = (group * r + idx / block.n, block.start + idx % block.n);
-                let inverse = inverse_of(total[idx]);
-                let at = ((row * t + position) * h + head) * k;
-                let scaled = |out: &mut [f32]| {
-                    out.iter_mut().zip(sum).for_each(|(out, sum)| *out = sum * inverse);
-                };
-                #[allow(unsafe_code)]
-                // SAFETY: each task has its own head or block, so no other task writes to this range.
-                unsafe {
-                    out.with(at, k, scaled);
+                let mut buffers = Buffers::of(buffers);
+                for block in blocks(visible, *row) {
+                    for (group, pieces) in groups.clone().zip(pieces.chunks(of_head)) {
+                        let task = (*row, group, block);
+                        attend(problem, task, pieces, &mut buffers, &out, &log_sums);
+                    }
                 }
-                put_log_sum(log_sums, (row * h + head) * t + position, max[idx], total[idx]);
-            }
-        }
+            });
+        });
+        return;
+    }
+    let mut pieces = vec![0.0; heads.len() * of_head];
+    pieces.par_chunks_mut(length).enumerate().on_all_threads(|(idx, piece)| {
+        let (row, group) = heads[idx / n_chunks];
+        Piece::load(problem, (row, group), (idx % n_chunks * CHUNK, CHUNK), piece);
+    });
+    // The last blocks have the most visible keys, so they start first.
+    let of_row = |(head, &(row, group)): (usize, &(usize, usize))| {
+        blocks(visible, row).map(move |block| (head, (row, group, block)))
+    };
+    let mut tasks: Vec<_> = heads.iter().enumerate().flat_map(of_row).collect();
+    tasks.sort_by_key(|(_, (_, _, block))| std::cmp::Reverse(block.start));
+    tasks.par_iter().on_all_threads(|&(head, task)| {
+        let pieces = &pieces[head * of_head..][..of_head];
+        scratch(with_buffers(problem, 0), |[_, buffers @ ..]| {
+            attend(problem, task, pieces, &mut Buffers::of(buffers), &out, &log_sums);
+        });
     });
 }
 
-fn put_log_sum(log_sums: &Shared<'_>, at: usize, max: f32, total: f32) {
+/// A chunk of one head's keys, rotated, in panels, and its values in rows.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    keys: &'a [f32],
+    values: &'a [f32],
+}
+
+impl<'a> Piece<'a> {
+    /// Keys that there is space for.
+    fn n_keys(problem: &Problem<'_>) -> usize {
+        CHUNK.min(problem.s.max(1).next_multiple_of(PANEL))
+    }
+
+    fn length(problem: &Problem<'_>) -> usize {
+        Self::n_keys(problem) * (problem.k + problem.width())
+    }
+
+    /// Loads up to `n` keys from one on, both multiples of [`PANEL`], into their piece.
+    fn load(
+        problem: &Problem<'_>,
+        (row, group): (usize, usize),
+        (from, n): (usize, usize),
+        piece: &mut [f32],
+    ) {
+        let (k, width) = (problem.k, problem.width());
+        let (keys, values) = piece.split_at_mut(Self::n_keys(problem) * k);
+        let within = from % CHUNK;
+        let values = &mut values[within * width..][..n.min(problem.s - from) * width];
+        // Rows of keys are where values will be.
+        problem.load_keys(values, width, row, group, from);
+        problem.round(values);
+        write_panels(&mut keys[within * k..], values, width, k);
+        problem.load_values(values, row, group, from);
+        problem.round(values);
+    }
+
+    fn of(problem: &Problem<'_>, pieces: &'a [f32], chunk: usize) -> Self {
+        let length = Self::length(problem);
+        let (keys, values) =
+            pieces[chunk * length..][..length].split_at(Self::n_keys(problem) * problem.k);
+        Self { keys, values }
+    }
+}
+
+/// Buffers for a block of one key-value head's queries.
+struct Buffers<'a> {
+    queries: &'a mut [f32],
+    /// Weighted sums of values.
+    values: &'a mut [f32],
+    max: &'a mut [f32],
+    total: &'a mut [f32],
+    /// Of a strip of the queries.
+    scores: &'a mut [f32],
+}
+
+impl<'a> Buffers<'a> {
+    fn of([queries, values, max, total, scores]: [&'a mut [f32]; 5]) -> Self {
+        Self { queries, values, max, total, scores }
+    }
+}
+
+/// The sizes of another buffer and [`Buffers`].
+fn with_buffers(problem: &Problem<'_>, of_head: usize) -> [usize; 6] {
+    let rows = problem.r() * BLOCK.min(problem.t);
+    [of_head, rows * problem.width(), rows * problem.width(), rows, rows, STRIP * STRIDE]
+}
+
+/// A block of one key-value head's queries.
+fn attend(
+    problem: &Problem<'_>,
+    (row, group, block): (usize, usize, Block),
+    pieces: &[f32],
+    buffers: &mut Buffers<'_>,
+    out: &Shared<'_>,
+    log_sums: &Shared<'_>,
+) {
+    let Problem { t, k, h, visible, .. } = *problem;
+    let (r, width) = (problem.r(), problem.width());
+    let rows = r * block.n;
+    let queries = &mut buffers.queries[..rows * width];
+    let values = &mut buffers.values[..rows * width];
+    let (max, total) = (&mut buffers.max[..rows], &mut buffers.total[..rows]);
+    max.fill(f32::NEG_INFINITY);
+    total.fill(0.0);
+    values.fill(0.0);
+    problem.load_queries(queries, row, group, block);
+    problem.round(queries);
+    for (from, n) in chunks(visible, row, block, CHUNK) {
+        let piece = Piece::of(problem, pieces, from / CHUNK);
+        let base = from / CHUNK * CHUNK;
+        for first in (0..rows).step_by(STRIP) {
+            let of = first..rows.min(first + STRIP);
+            let mut ranges = [Range::EMPTY; STRIP];
+            let mut strip = Strip { row, block, first, ranges: &mut ranges[..of.len()] };
+            strip.look(problem, base, (from, n));
+            let of_values = of.start * width..of.end * width;
+            let sums = Sums {
+                max: &mut max[of.clone()],
+                total: &mut total[of],
+                values: &mut values[of_values.clone()],
+                width,
+            };
+            add_chunk(problem, &strip, base, piece, &queries[of_values], buffers.scores, sums);
+        }
+    }
+    divide(values, width, total);
+    for (idx, value) in values.chunks(width).enumerate() {
+        let (head, position) = (group * r + idx / block.n, block.start + idx % block.n);
+        let at = ((row * t + position) * h + head) * k;
+        #[allow(unsafe_code)]
+        // SAFETY: each task has its own head or block, so no other task writes to this range.
+        unsafe {
+            out.with(at, k, |out| copy_row(out, &value[..k]));
+        }
+        put_log_sum(log_sums, (row * h + head) * t + position, max[idx], total[idx]);
+    }
+}
+
+/// Adds the weighted values of a chunk of keys, of which `base` is the first, to the sums of a strip of queries.
+fn add_chunk(
+    problem: &Problem<'_>,
+    strip: &Strip<'_>,
+    base: usize,
+    piece: Piece<'_>,
+    queries: &[f32],
+    scores: &mut [f32],
+    mut sums: Sums<'_>,
+) {
+    let (k, width) = (problem.k, problem.width());
+    let n_rows = strip.ranges.len();
+    let scores = &mut scores[..n_rows * STRIDE];
+    let mut of_scores = [Part::default(); STRIP / ROWS];
+    let mut of_values = [Part::default(); STRIP / ROWS];
+    let mut seen = (CHUNK, 0);
+    for (idx, keys) in strip.tiles().enumerate() {
+        of_scores[idx] = part_of_scores(keys, k);
+        of_values[idx] = Part { columns: (0, width), inner: keys };
+        if keys.0 < keys.1 {
+            seen = (seen.0.min(keys.0), seen.1.max(keys.1));
+        }
+    }
+    if seen.0 >= seen.1 {
+        return;
+    }
+    let n_tiles = n_rows.div_ceil(ROWS);
+    let queries = Matrix::strided(queries, n_rows, k, width);
+    let out = MatrixMut::strided(scores, n_rows, CHUNK, STRIDE);
+    let keys = Panels::packed(piece.keys, k);
+    multiply(out, queries, keys, &of_scores[..n_tiles], Write::Over);
+    strip.mask(problem, base, scores, STRIDE);
+    weigh(scores, STRIDE, strip.ranges, seen, sums.again());
+    if problem.is_rounded() {
+        scores.chunks_mut(STRIDE).for_each(|row| problem.round(&mut row[seen.0..seen.1]));
+    }
+    let weights = Matrix::strided(scores, n_rows, CHUNK, STRIDE);
+    let out = MatrixMut::new(sums.values, n_rows, width);
+    let values = Panels::of_rows(piece.values, width);
+    multiply(out, weights, values, &of_values[..n_tiles], Write::Add);
+}
+
+pub(super) fn put_log_sum(log_sums: &Shared<'_>, at: usize, max: f32, total: f32) {
     if log_sums.is_empty() {
         return;
     }
@@ -210,136 +253,19 @@ fn put_log_sum(log_sums: &Shared<'_>, at: usize, max: f32, total: f32) {
 }
 
 /// 1 / total; 0 for a query without visible keys. NaN stays NaN.
-fn inverse_of(total: f32) -> f32 {
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub(super) fn inverse_of(total: f32) -> f32 {
     if total == 0.0 { 0.0 } else { 1.0 / total }
 }
 
-/// Replaces a row's scores of a chunk by weights relative to the row's maximum so far, and rescales the row's earlier sums
-/// to it.
-fn weigh(
-    problem: &Problem<'_>,
-    row: usize,
-    position: usize,
-    from: usize,
-    scores: &mut [f32],
-    (max, total): (&mut f32, &mut f32),
-    sum: &mut [f32],
-) {
-    let Problem { visible, soft_cap, .. } = *problem;
-    let range = visible.within(row, position, from, scores.len());
-    scores[..range.start].fill(0.0);
-    scores[range.end..].fill(0.0);
-    let scores = &mut scores[range.start..range.end];
-    if let Some(cap) = soft_cap {
-        cap_scores(scores, cap);
-    }
-    if !range.whole {
-        visible.hide(row, position, from + range.start, scores);
-    }
-    let (factor, added) = exp_from(scores, max);
-    *total = *total * factor + added;
-    if factor != 1.0 {
-        for sum in sum.iter_mut() {
-            *sum *= factor;
-        }
-    }
-}
-
 multiversion! {
-    /// `cap · tanh(score / cap)` in place of each score.
-    fn cap_scores(scores: &mut [f32], cap: f32) {
-        let inverse = 1.0 / cap;
-        for score in scores.iter_mut() {
-            *score = cap * simd::tanh(*score * inverse);
-        }
-    }
-}
-
-multiversion! {
-    /// Raises the maximum and replaces scores by their exponentials relative to it. Returns the factor for earlier sums,
-    /// and the sum of the new exponentials.
-    fn exp_from(scores: &mut [f32], max: &mut f32) -> (f32, f32) {
-        let largest = simd::max(scores);
-        if largest == f32::NEG_INFINITY {
-            // No key is visible, or all visible scores are NaN, which must show in the result.
-            let none = if scores.iter().any(|score| score.is_nan()) { f32::NAN } else { 0.0 };
-            scores.fill(none);
-            return (1.0, none);
-        }
-        let before = *max;
-        let new = if largest > before { largest } else { before };
-        *max = new;
-        let added = simd::exp_and_sum(scores, new);
-        (simd::exp(before - new), added)
-    }
-}
-
-/// All queries of one key-value head if they are few, as in decoding: without tiles.
-fn few(problem: &Problem<'_>, row: usize, group: usize, out: &Shared<'_>, log_sums: &Shared<'_>) {
-    let Problem { t, s, k, h, visible, .. } = *problem;
-    let rotated = if problem.rope.is_some() { s * k } else { 0 };
-    scratch([rotated, k, s, 0, 0], |[keys, query, scores, _, _]| {
-        if problem.rope.is_some() {
-            problem.load_keys(keys, row, group);
-        }
-        for head in group * problem.r()..(group + 1) * problem.r() {
-            for position in 0..t {
-                let angles = problem.angles(row, position);
-                load(query, problem.q.row(row, position, head), angles, problem.scale);
-                let range = visible.within(row, position, 0, s);
-                let scores = &mut scores[range.start..range.end];
-                let (from, stride) = match problem.rope {
-                    Some(_) => (&keys[range.start * k..], k),
-                    None => problem.key.from(row, range.start, group),
-                };
-                dots(scores, query, from, stride);
-                if let Some(cap) = problem.soft_cap {
-                    cap_scores(scores, cap);
-                }
-                if !range.whole {
-                    visible.hide(row, position, range.start, scores);
-                }
-                let mut max = f32::NEG_INFINITY;
-                let (_, total) = exp_from(scores, &mut max);
-                let inverse = inverse_of(total);
-                let at = ((row * t + position) * h + head) * k;
-                let (values, stride) = problem.value.from(row, range.start, group);
-                #[allow(unsafe_code)]
-                // SAFETY: each task has its own heads, so no other task writes to this range.
-                unsafe {
-                    out.with(at, k, |out| weighted_sum(out, scores, inverse, values, stride));
-                }
-                put_log_sum(log_sums, (row * h + head) * t + position, max, total);
-            }
-        }
-    });
-}
-
-multiversion! {
-    /// Σ weight · factor · value, with values `stride` apart.
-    fn weighted_sum(out: &mut [f32], weights: &[f32], factor: f32, values: &[f32], stride: usize) {
-        const WIDTH: usize = 32;
-        // A part of the output at a time stays in registers.
-        let width = out.len();
-        let stride = stride.max(width);
-        for (part, out) in out.chunks_mut(WIDTH).enumerate() {
-            let start = part * WIDTH;
-            if out.len() == WIDTH {
-                let mut sums = [0.0_f32; WIDTH];
-                for (weight, value) in weights.iter().zip(values.chunks(stride)) {
-                    let weight = weight * factor;
-                    for (sum, value) in sums.iter_mut().zip(&value[start..start + WIDTH]) {
-                        *sum += weight * value;
-                    }
-                }
-                out.copy_from_slice(&sums);
-            } else {
-                out.fill(0.0);
-                for (weight, value) in weights.iter().zip(values.chunks(stride)) {
-                    for (out, value) in out.iter_mut().zip(&value[start..width]) {
-                        *out += weight * factor * value;
-                    }
-                }
+    /// Divides rows of sums by their totals.
+    fn divide(sums: &mut [f32], width: usize, totals: &[f32]) {
+        for (row, total) in sums.chunks_mut(width).zip(totals) {
+            let inverse = inverse_of(*total);
+            for sum in row.iter_mut() {
+                *sum *= inverse;
             }
         }
     }

@@ -5,9 +5,9 @@
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 
+use super::lanes::LANES;
 use crate::buffer::Shared;
-use crate::matrix::Matrix;
-use crate::rotation::{rotate, rotate_back};
+use crate::rotation::{RotatedRows, rotate, rotate_rows, rotate_rows_back};
 use crate::simd::multiversion;
 
 /// Strides of batch rows, positions and heads, and the index of the first value.
@@ -61,12 +61,6 @@ impl<'a> HeadView<'a> {
         let start = self.strides.at(row, start, head).min(self.values.len());
         (&self.values[start..], self.strides.position)
     }
-
-    /// Positions of one head as a matrix `[n, k]`.
-    pub(super) fn matrix(&self, row: usize, start: usize, n: usize, head: usize) -> Matrix<'a> {
-        let values = &self.values[self.strides.at(row, start, head)..];
-        Matrix::strided(values, n, self.k, self.strides.position)
-    }
 }
 
 /// Cosines and sines `[b, t, k / 2]`.
@@ -77,44 +71,96 @@ pub(super) struct Rope<'a> {
 }
 
 impl<'a> Rope<'a> {
-    /// The cosines and sines of row `row` of `[b · t]`.
-    pub(super) fn row(&self, row: usize, half: usize) -> (&'a [f32], &'a [f32]) {
-        (&self.cos[row * half..][..half], &self.sin[row * half..][..half])
+    /// The cosines and sines of the rows of `[b · t]` from `row` on.
+    pub(super) fn from(&self, row: usize, half: usize) -> (&'a [f32], &'a [f32]) {
+        (&self.cos[row * half..], &self.sin[row * half..])
     }
 }
 
 /// Reads one position of a head, rotated if `rope` is given, times `scale`.
 pub(super) fn load(out: &mut [f32], x: &[f32], rope: Option<(&[f32], &[f32])>, scale: f32) {
+    let half = x.len() / 2;
     match rope {
-        Some((cos, sin)) => rotate(out, x, cos, sin, scale),
-        None => scaled(out, x, scale),
+        Some((cos, sin)) => rotate(out, x, &cos[..half], &sin[..half], scale),
+        None => load_rows(out, x.len(), (x, x.len()), x.len(), None, scale),
     }
 }
 
-/// Writes the gradient of the input of [`load`].
+/// [`load`] of positions one after the other, of `k` values, into rows that are `width` apart and end with zeros. `x` has the
+/// first position, and the distance of positions.
+pub(super) fn load_rows(
+    out: &mut [f32],
+    width: usize,
+    (x, stride): (&[f32], usize),
+    k: usize,
+    rope: Option<(&[f32], &[f32])>,
+    scale: f32,
+) {
+    // A single position may have any stride.
+    let stride = stride.max(k);
+    match rope {
+        Some((cos, sin)) => {
+            rotate_rows(out, width, RotatedRows { x, stride, cos, sin, k }, scale);
+        }
+        None => scaled_rows(out, width, x, stride, k, scale),
+    }
+}
+
+/// Writes the gradients of the input of [`load_rows`], given those of its output, which it replaces. `at` has the start of the
+/// first position, and the distance of positions.
 ///
 /// # Safety
 /// As [`Shared::with`].
 #[allow(unsafe_code)]
-pub(super) unsafe fn store(
+pub(super) unsafe fn store_rows(
     out: &Shared<'_>,
-    at: usize,
-    d: &[f32],
+    (at, stride): (usize, usize),
+    rows: &mut [f32],
+    width: usize,
+    k: usize,
     rope: Option<(&[f32], &[f32])>,
     scale: f32,
 ) {
-    let write = |out: &mut [f32]| match rope {
-        Some((cos, sin)) => rotate_back(out, d, cos, sin, scale),
-        None => scaled(out, d, scale),
-    };
-    // SAFETY: by the caller's contract.
-    unsafe { out.with(at, d.len(), write) }
+    match rope {
+        Some((cos, sin)) => rotate_rows_back(rows, width, k, cos, sin, scale),
+        None if scale != 1.0 => scale_in_place(rows, scale),
+        None => {}
+    }
+    for (idx, row) in rows.chunks(width).enumerate() {
+        // SAFETY: by the caller's contract.
+        unsafe { out.with(at + idx * stride, k, |out| copy_row(out, &row[..k])) }
+    }
+}
+
+/// Copies a row of a head, which is too short for a call of the C library.
+#[inline]
+pub(super) fn copy_row(out: &mut [f32], row: &[f32]) {
+    let (vectors, rest) = out.as_chunks_mut::<LANES>();
+    let (from, from_rest) = row.as_chunks::<LANES>();
+    for (vector, from) in vectors.iter_mut().zip(from) {
+        *vector = *from;
+    }
+    if !rest.is_empty() {
+        rest.copy_from_slice(from_rest);
+    }
 }
 
 multiversion! {
-    fn scaled(out: &mut [f32], x: &[f32], scale: f32) {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = x * scale;
+    fn scaled_rows(out: &mut [f32], width: usize, x: &[f32], stride: usize, k: usize, scale: f32) {
+        for (out, x) in out.chunks_mut(width).zip(x.chunks(stride)) {
+            let (out, rest) = out.split_at_mut(k);
+            for (out, x) in out.iter_mut().zip(&x[..k]) {
+                *out = x * scale;
+            }
+            rest.fill(0.0);
+        }
+    }
+}
+
+multiversion! {
+    fn scale_in_place(values: &mut [f32], scale: f32) {
+        for value in values.iter_mut() {
+            *value *= scale;
         }
     }
 }

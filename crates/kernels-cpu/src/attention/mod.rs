@@ -5,8 +5,14 @@
 
 mod backward;
 mod dots;
+mod few;
 mod forward;
 mod heads;
+mod lanes;
+mod panels;
+mod problem;
+mod small_product;
+mod softmax;
 mod visible;
 
 use std::sync::Arc;
@@ -16,9 +22,10 @@ use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
 use self::backward::{ForwardState, Gradients, backward};
-pub use self::forward::CHUNK as KEY_CHUNK;
-use self::forward::{Problem, forward};
+use self::forward::forward;
 use self::heads::{HeadView, Rope, Strides, dense_heads};
+pub use self::problem::CHUNK as KEY_CHUNK;
+use self::problem::Problem;
 pub use self::visible::{Direction, KeySegments, VisibleKeys};
 use crate::autodiff::{CpuTensor, InputGradients, Op, record};
 use crate::buffer::{Shared, filled};

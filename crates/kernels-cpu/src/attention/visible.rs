@@ -132,7 +132,7 @@ pub(super) struct Range {
 }
 
 impl Range {
-    const EMPTY: Self = Self { start: 0, end: 0, whole: true };
+    pub(super) const EMPTY: Self = Self { start: 0, end: 0, whole: true };
 
     fn is_empty(self) -> bool {
         self.start == self.end
