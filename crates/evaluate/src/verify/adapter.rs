@@ -18,6 +18,9 @@ use super::vectors::Vectors;
 use crate::error::{Error, Result};
 use crate::host_values::host_values;
 
+/// Logits with factors beside their weights: where those are scaled by α / √r, PEFT's own logits in f32 differ by up to 1.5e-5 from
+/// those in f64.
+const ADAPTED: Tolerance = Tolerance { absolute: 2e-5, relative: 3e-6 };
 const MERGED: Tolerance = Tolerance { absolute: 1e-6, relative: 1e-6 };
 /// Starting values: the reference decomposes in f32, and where two singular values are near each other its vectors are off
 /// by 5e-5 from those of a decomposition in f64, which ours are.
@@ -98,7 +101,7 @@ fn replay_on(base_dir: &Path, dir: &Path, device: &Device) -> Result<Vec<Quantit
     let base = load_causal_lm(base_dir, device)?;
     let (adapted, _) = lora::load(base.clone(), dir)?;
     let io = Vectors::open(&dir.join("io.safetensors"))?;
-    let with_adapter = compare_logits("logits", &adapted.model, &io, Tolerance::LOGITS, device)?;
+    let with_adapter = compare_logits("logits", &adapted.model, &io, ADAPTED, device)?;
     let (model, _) = lora::merge(adapted.model)?;
     let mut quantities = vec![with_adapter];
     let reference = dir.join("merged.safetensors");

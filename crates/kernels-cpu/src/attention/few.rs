@@ -1,9 +1,8 @@
 //! Attention forward of few queries, as in decoding: row by row, without tiles.
 
 use super::dots::dots;
-use super::forward::{inverse_of, put_log_sum};
 use super::heads::load;
-use super::problem::Problem;
+use super::problem::{Problem, inverse_of, put_log_sum};
 use super::softmax::cap_scores;
 use crate::buffer::{Shared, scratch};
 use crate::simd::{self, multiversion};

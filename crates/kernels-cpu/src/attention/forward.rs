@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::few::few;
 use super::heads::copy_row;
 use super::panels::write_panels;
-use super::problem::{BLOCK, Block, CHUNK, Problem, blocks, chunks};
+use super::problem::{BLOCK, Block, CHUNK, Problem, blocks, chunks, inverse_of, put_log_sum};
 use super::small_product::{LANES, PANEL, Panels, Part, ROWS, multiply};
 use super::softmax::{Strip, Sums, part_of_scores, weigh};
 use super::visible::Range;
@@ -238,25 +238,6 @@ fn add_chunk(
     let out = MatrixMut::new(sums.values, n_rows, width);
     let values = Panels::of_rows(piece.values, width);
     multiply(out, weights, values, &of_values[..n_tiles], Write::Add);
-}
-
-pub(super) fn put_log_sum(log_sums: &Shared<'_>, at: usize, max: f32, total: f32) {
-    if log_sums.is_empty() {
-        return;
-    }
-    let log_sum = if total == 0.0 { f32::INFINITY } else { max + total.ln() };
-    #[allow(unsafe_code)]
-    // SAFETY: each row of scores has its own index.
-    unsafe {
-        log_sums.with(at, 1, |out| out.fill(log_sum));
-    }
-}
-
-/// 1 / total; 0 for a query without visible keys. NaN stays NaN.
-#[inline(always)]
-#[allow(clippy::inline_always)]
-pub(super) fn inverse_of(total: f32) -> f32 {
-    if total == 0.0 { 0.0 } else { 1.0 / total }
 }
 
 multiversion! {

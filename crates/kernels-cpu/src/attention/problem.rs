@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::heads::{HeadView, Rope, load_rows};
 use super::lanes::LANES;
 use super::visible::VisibleKeys;
+use crate::buffer::Shared;
 use crate::precision::Precision;
 use crate::rounding::round_in_place;
 
@@ -137,4 +138,24 @@ pub(super) fn chunks(
             (from, (at + size).min(end) - from)
         })
     })
+}
+
+/// Writes the logarithm of a row's sum of exponentials, unless none are kept.
+pub(super) fn put_log_sum(log_sums: &Shared<'_>, at: usize, max: f32, total: f32) {
+    if log_sums.is_empty() {
+        return;
+    }
+    let log_sum = if total == 0.0 { f32::INFINITY } else { max + total.ln() };
+    #[allow(unsafe_code)]
+    // SAFETY: each row of scores has its own index.
+    unsafe {
+        log_sums.with(at, 1, |out| out.fill(log_sum));
+    }
+}
+
+/// 1 / total; 0 for a query without visible keys. NaN stays NaN.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub(super) fn inverse_of(total: f32) -> f32 {
+    if total == 0.0 { 0.0 } else { 1.0 / total }
 }

@@ -30,7 +30,9 @@ fn pefts_logits_and_its_very_bytes() {
         let model = &adapted.model;
         let plain = model.valid();
         let got = values(&plain.logits(plain.forward(&tokens).hidden_btd));
-        let largest = assert_close(&case, &got, &expected, Tolerance::LOGITS);
+        // PEFT's own logits differ by up to 1.5e-5 from those in f64, where factors are scaled by α / √r.
+        let tolerance = Tolerance { absolute: 2e-5, ..Tolerance::LOGITS };
+        let largest = assert_close(&case, &got, &expected, tolerance);
         println!("{case}: logits differ by at most {largest:.1e}");
 
         let out = tempfile::tempdir().expect("a directory");
