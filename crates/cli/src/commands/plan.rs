@@ -6,10 +6,12 @@ use std::time::Instant;
 use arch::HeadOutput;
 use burn::tensor::{Device, Int, Tensor};
 use data::{Batch, DatasetCounts, DrawnPairCounts, IssueKind, SourceReport};
+use distill::{Objective, Teacher, TeacherTargets};
 use model::{CausalLm, ScalarModel};
 use nn::TokenBatch;
-use plan::{Plan, StagePlan, Start, Work};
+use plan::{DistillPlan, Plan, StagePlan, Start, Work};
 use recipe::{Precision, SampleKind};
+use train::{Gradients, ParameterNames};
 
 use super::estimates;
 use super::plan_tasks::tasks_note;
@@ -422,6 +424,13 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     };
     let scalar = || ScalarModel::from_backbone(model.backbone.clone(), &stage.config, 0);
     let pass: Box<dyn Fn(&Batch)> = match stage.kind.work() {
+        Work::Rows { distill: Some(distill), .. } if distill.section.top_k.is_none() => {
+            let (model, device) = (&model, &device);
+            let teacher =
+                model::CausalLm::init(&distill.teacher_config, 0, &device.clone().inner());
+            let teacher = Teacher::of(&teacher);
+            Box::new(move |micro| distill_pass(model, &teacher, stage, distill, micro, device))
+        }
         Work::Rows { output: HeadOutput::CrossEntropy | HeadOutput::Distributions, .. } => {
             Box::new(|micro| forward_backward(&model, micro, &device))
         }
@@ -456,10 +465,9 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
     let per_row = seconds / (rows.max(1) * n_devices) as f64;
     let mut per_answer = 0.0;
     let training = match stage.kind.work() {
-        // The teacher's part is scaled by floating-point operations.
-        Work::Rows { distill: Some(_), .. } => {
-            let length = stage.sequence_length as u64;
-            let probed = stage.config.training_flops(n_rows, length, HeadOutput::CrossEntropy);
+        // What the probe left out is scaled by floating-point operations.
+        Work::Rows { distill: Some(distill), .. } => {
+            let probed = plan_evaluations::probed_flops(stage, distill) * n_rows as f64;
             per_row * n_rows as f64 * (stage.cost.flops / probed).max(1.0)
         }
         Work::Rows { n_reference, n_kl_rows, .. } => {
@@ -490,6 +498,22 @@ fn probe(plan: &Plan, stage: &StagePlan) -> Result<f64> {
 fn score_backward(scorer: &ScalarModel, micro: &Batch, device: &Device) {
     let scores_b = evaluate::text_scores(scorer, &micro.trimmed(), device);
     drop(reward::Objective::default().loss(scores_b, &micro.margins).sum.backward());
+}
+
+/// The teacher's forward pass, and the student's passes.
+fn distill_pass(
+    model: &CausalLm,
+    teacher: &Teacher,
+    stage: &StagePlan,
+    distill: &DistillPlan,
+    micro: &Batch,
+    device: &Device,
+) {
+    let micro = micro.trimmed();
+    let targets = TeacherTargets::of(teacher, &micro);
+    let mut gradients = Gradients::new(&ParameterNames::of(model));
+    let objective = Objective::of(stage, distill);
+    objective.accumulate(model, &targets, &micro, device, &mut gradients);
 }
 
 fn forward_backward(model: &CausalLm, micro: &Batch, device: &Device) {

@@ -1,7 +1,7 @@
 //! Running time of a stage's evaluations on validation data, from what its probe measured.
 
-use arch::HeadOutput;
-use plan::{StagePlan, Work};
+use arch::{HeadOutput, ModelConfig};
+use plan::{DistillPlan, StagePlan, Work};
 
 /// Evaluations of a stage: before the first step, on the schedule, and after the last step.
 pub(super) fn n_evaluations(stage: &StagePlan) -> u64 {
@@ -32,16 +32,10 @@ pub(super) fn seconds(stage: &StagePlan, per_row: f64, per_answer: f64) -> f64 {
     let forward = per_row / 3.0;
     let one = match stage.kind.work() {
         Work::Rows { distill: Some(distill), .. } => {
-            let length = stage.sequence_length as u64;
-            let flops = |config: &arch::ModelConfig| {
-                config.forward_flops(1, length, HeadOutput::Distributions)
-            };
-            let student = flops(&stage.config);
-            // Saved tokens of the teacher are computed once, before training.
-            let teacher =
-                if distill.section.top_k.is_some() { 0.0 } else { flops(&distill.teacher_config) };
-            let probed = stage.config.training_flops(1, length, HeadOutput::CrossEntropy);
-            n_rows as f64 * per_row * (student + teacher) / probed
+            // The student reads a row once for the divergence and once for the metrics of next-token prediction.
+            let student = 2.0 * forward_flops(stage, &stage.config);
+            let forward = student + teacher_flops(stage, distill);
+            n_rows as f64 * per_row * forward / probed_flops(stage, distill)
         }
         Work::Rows { n_kl_rows, .. } => {
             let n_trained = (stage.dataset.n_run_rows() * stage.dataset.batch_rows()).max(1);
@@ -57,6 +51,25 @@ pub(super) fn seconds(stage: &StagePlan, per_row: f64, per_answer: f64) -> f64 {
         }
     };
     n_evaluations(stage) as f64 * one
+}
+
+/// Operations of what a distillation's probe computes for a row: the student's passes, and the teacher's where it is asked in every
+/// step.
+pub(super) fn probed_flops(stage: &StagePlan, distill: &DistillPlan) -> f64 {
+    let length = stage.sequence_length as u64;
+    stage.config.training_flops(1, length, HeadOutput::CrossEntropy) + teacher_flops(stage, distill)
+}
+
+/// Operations of the teacher for a row. Saved tokens are computed once, before training.
+fn teacher_flops(stage: &StagePlan, distill: &DistillPlan) -> f64 {
+    match distill.section.top_k {
+        Some(_) => 0.0,
+        None => forward_flops(stage, &distill.teacher_config),
+    }
+}
+
+fn forward_flops(stage: &StagePlan, config: &ModelConfig) -> f64 {
+    config.forward_flops(1, stage.sequence_length as u64, HeadOutput::Distributions)
 }
 
 /// Completions of `n` validation prompts.
