@@ -37,6 +37,11 @@ impl Report {
         self.device_memory = usage.map(|usage| usage.bytes_reserved);
     }
 
+    /// Seconds of each timed repetition, in order.
+    pub fn times(&self) -> &[f64] {
+        &self.times
+    }
+
     /// Tokens per second at the median time; for `ppo7m` and `grpo7m`, episodes per second over all updates.
     pub fn rate(&self) -> f64 {
         let n = self.workload.n_counted() as f64;

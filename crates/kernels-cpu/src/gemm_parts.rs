@@ -2,8 +2,9 @@
 //!
 //! Columns that must be rounded or widened first are copied by the part that multiplies them, so that they stay in its cache.
 //!
-//! Borders follow from the shape alone, and every value is summed in the order of the undivided product, so results depend
-//! neither on borders nor on the number of threads.
+//! Every value is summed in the order of the undivided product, so results depend neither on borders nor on the number of
+//! threads. `gemm` sums in blocks whose length follows from the number of products of a value alone, unless a product has at
+//! most 64 rows and 64 columns; borders that make parts so small follow from the shape, never from the number of threads.
 
 use std::marker::PhantomData;
 
@@ -21,6 +22,15 @@ const PARTS: usize = 8;
 const SHARED_COLUMNS_ROWS: usize = 1024;
 /// Rows of a part, at least, if the rows are divided first.
 const OWN_ROWS: usize = 256;
+/// Threads for which these numbers give parts enough. With more, parts are smaller and `gemm` packs more often.
+const FEW_THREADS: usize = 4;
+/// Parts for each thread of many, if they are not too small.
+const PARTS_PER_THREAD: usize = 2;
+/// Rows of a part for many threads, at least, if the columns are divided first.
+const MANY_THREADS_SHARED_ROWS: usize = 256;
+/// Rows of a part for many threads, at least, if the rows are divided first. `gemm` sums products of at most 64 rows and
+/// columns in other blocks, so parts have more rows than that.
+const MANY_THREADS_OWN_ROWS: usize = 96;
 
 /// Rows and columns of the output, each from a first one to one before the last.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,12 +54,18 @@ pub(crate) fn divides_columns(a: Matrix) -> bool {
 
 /// The parts of a product. `gemm` copies the columns of a part of b into another order, and the rows of a part of a if they
 /// are strided; so b is divided first, or a if that is strided.
-fn parts<T: Rounded>(product: &Product<'_, T>) -> Vec<Part> {
+fn parts<T: Rounded>(product: &Product<'_, T>, n_threads: usize) -> Vec<Part> {
     let (rows, columns) = (product.a.rows, product.b.columns);
     let n_panels = (columns / PANEL).max(1);
+    let is_for_many = n_threads > FEW_THREADS;
+    let n_wanted = if is_for_many { PARTS_PER_THREAD * n_threads } else { PARTS };
     let (row_parts, column_parts) = if divides_columns(product.a) {
-        let row_parts = PARTS.div_ceil(n_panels).min(rows / SHARED_COLUMNS_ROWS).max(1);
+        let min_rows = if is_for_many { MANY_THREADS_SHARED_ROWS } else { SHARED_COLUMNS_ROWS };
+        let row_parts = n_wanted.div_ceil(n_panels).min(rows / min_rows).max(1);
         (row_parts, n_panels)
+    } else if is_for_many && rows >= 2 * MANY_THREADS_OWN_ROWS {
+        let row_parts = (rows / MANY_THREADS_OWN_ROWS).min(n_wanted);
+        (row_parts, n_wanted.div_ceil(row_parts).min(n_panels))
     } else {
         // An even number, for two threads.
         let row_parts = 2 * ((rows + OWN_ROWS) / (2 * OWN_ROWS)).clamp(1, PARTS);
@@ -123,7 +139,7 @@ impl<'a, T: Rounded> Product<'a, T> {
     /// Computes the output, on all threads or on this one.
     pub(crate) fn multiply(self, parallel: bool) {
         if parallel {
-            let parts = parts(&self);
+            let parts = parts(&self, rayon::current_num_threads());
             team::for_each(parts.len(), |part| self.multiply_part(parts[part]));
         } else {
             let (rows, columns) = ((0, self.a.rows), (0, self.b.columns));
@@ -225,13 +241,15 @@ mod tests {
                 let write = if case & 4 > 0 { Write::Add } else { Write::Over };
                 let (mut got, mut want) = (vec![0.25; m * n], vec![0.25; m * n]);
                 let product = Product::new(MatrixMut::new(&mut got, m, n), a, b, write, 0.5);
-                let parts = parts(&product);
                 let is_in = |part: &&Part, row: usize, column: usize| {
                     (part.rows.0..part.rows.1).contains(&row)
                         && (part.columns.0..part.columns.1).contains(&column)
                 };
-                for (row, column) in [(0, 0), (m - 1, n - 1), (m / 2, n / 2), (m - 1, 0)] {
-                    assert_eq!(parts.iter().filter(|part| is_in(part, row, column)).count(), 1);
+                for n_threads in [1, 2, 8, 64] {
+                    let parts = parts(&product, n_threads);
+                    for (row, column) in [(0, 0), (m - 1, n - 1), (m / 2, n / 2), (m - 1, 0)] {
+                        assert_eq!(parts.iter().filter(|part| is_in(part, row, column)).count(), 1);
+                    }
                 }
                 product.multiply(true);
                 let out = MatrixMut::new(&mut want, m, n);
@@ -242,6 +260,44 @@ mod tests {
                 if k <= 512 && m > ROWS && n > 64 {
                     assert_eq!(got, want, "{m} {k} {n} {case}");
                 }
+            }
+        }
+    }
+
+    /// More parts for more threads, with the same bits, also where `gemm` sums in several blocks.
+    #[test]
+    fn more_threads_get_smaller_parts_and_the_same_bits() {
+        for (m, k, n, strided) in [
+            (2048, 256, 768, false),
+            (768, 2048, 256, true),
+            (200, 1500, 333, true),
+            (130, 2048, 64, true),
+            (600, 1300, 130, false),
+            (64, 1300, 300, false),
+        ] {
+            let (a_values, b_values) = (values(m * k, 0), values(k * n, 5));
+            let a = if strided {
+                Matrix::new(&a_values, k, m).transposed()
+            } else {
+                Matrix::new(&a_values, m, k)
+            };
+            let b = Matrix::new(&b_values, k, n);
+            let multiplied = |n_threads: usize| {
+                let mut out = vec![0.0; m * n];
+                let product = Product::new(MatrixMut::new(&mut out, m, n), a, b, Write::Over, 1.0);
+                let parts = parts(&product, n_threads);
+                parts.iter().for_each(|part| product.multiply_part(*part));
+                let n_parts = parts.len();
+                (out, n_parts)
+            };
+            let (few, few_parts) = multiplied(2);
+            for n_threads in [5, 16, 64] {
+                let (many, many_parts) = multiplied(n_threads);
+                assert!(few == many, "{m} {k} {n} on {n_threads} threads");
+                assert!(many_parts >= few_parts.min(n_threads), "{many_parts} {few_parts}");
+            }
+            if m * n > 1 << 17 {
+                assert!(multiplied(16).1 >= 16, "{m} {k} {n}");
             }
         }
     }

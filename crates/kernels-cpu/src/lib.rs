@@ -61,4 +61,4 @@ pub use precision::Precision;
 pub use recompute::recompute;
 pub use rope::rope;
 pub use sampling_weights::{SamplingWeights, exponentials};
-pub use team::{AllThreads, as_caller};
+pub use team::{AllThreads, LoopTimes, as_caller, recorded};

@@ -80,7 +80,9 @@ pub use fused_linear::{Adapter, LinearInput, LinearMap, WeightLayout, fused_line
 pub use grad_buffer::{donate_grad_buffer, reclaim_grad_buffer};
 pub use head::{Head, HeadLoss};
 pub use host::with_host_values;
-pub use kernels_cpu::{AllThreads, SamplingWeights, exponentials};
+pub use kernels_cpu::{
+    AllThreads, LoopTimes, SamplingWeights, exponentials, recorded as recorded_loops,
+};
 pub use linear::{linear, linear_io};
 pub use logprobs::{LogProbs, linear_logprobs};
 pub use lora::add_lora;

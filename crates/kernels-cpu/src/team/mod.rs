@@ -7,6 +7,7 @@
 //!
 //! Rayon divides slices ([`AllThreads`]), and runs a loop while the team is busy with another caller's.
 
+mod record;
 #[cfg(not(feature = "portable"))]
 mod threads;
 
@@ -14,6 +15,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::iter::plumbing::{Producer, ProducerCallback};
 use rayon::prelude::*;
+
+pub use record::{LoopTimes, recorded};
 
 /// Pieces of a loop for each thread: enough that a thread that is interrupted leaves work to the others.
 const PIECES: usize = 8;
@@ -25,6 +28,9 @@ const PIECES: usize = 8;
 pub(crate) fn for_each(n: usize, run: impl Fn(usize) + Sync) {
     if n <= 1 {
         (0..n).for_each(run);
+        return;
+    }
+    if record::for_each(n, &run) {
         return;
     }
     #[cfg(not(feature = "portable"))]
