@@ -167,13 +167,16 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)
     all
 }
 
-/// Whether an operation failed that would have changed the file system, or the machine starts no thread.
+/// Whether an operation failed that would have changed the file system, or the machine starts no thread. A path of which no
+/// file can be made is not the machine's fault.
 fn is_of_machine(error: &(dyn Error + 'static)) -> bool {
     use std::io::ErrorKind;
+    const NO_PATH: [ErrorKind; 3] =
+        [ErrorKind::NotADirectory, ErrorKind::NotFound, ErrorKind::InvalidFilename];
     causes(error).into_iter().any(|cause| {
         if let Some(failure) = cause.downcast_ref::<fsio::IoFailure>() {
             if failure.is_write() {
-                return failure.kind() != ErrorKind::NotADirectory;
+                return !NO_PATH.contains(&failure.kind());
             }
             return failure.raw_os_error().is_some() && !is_of_path(failure);
         }

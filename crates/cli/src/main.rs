@@ -25,9 +25,36 @@ use args::{Cli, Command, DataCommand, TokenizerCommand};
 #[global_allocator]
 static ALLOCATOR: ReportingAllocator = ReportingAllocator;
 
+/// The stack that a command may need: as much as the main thread has by default, and enough for the deepest files that are
+/// accepted.
+const STACK_BYTES: usize = 8 << 20;
+
 fn main() -> ExitCode {
-    // glibc returns large blocks to the system at each free unless configured otherwise, before the first tensor.
     let clock = bench::Clock::start();
+    if has_small_stack() {
+        let thread = std::thread::Builder::new().name("main".to_owned()).stack_size(STACK_BYTES);
+        // Where no thread is to be had, what the command needs more of them for will say so.
+        if let Ok(thread) = thread.spawn(move || run(clock)) {
+            return thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    }
+    run(clock)
+}
+
+/// Whether the user's limit (`ulimit -s`) gives the main thread a smaller stack. Other threads have stacks of their own.
+#[cfg(unix)]
+fn has_small_stack() -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Stack);
+    limit.current.is_some_and(|bytes| bytes < STACK_BYTES as u64)
+}
+
+#[cfg(not(unix))]
+const fn has_small_stack() -> bool {
+    false
+}
+
+fn run(clock: bench::Clock) -> ExitCode {
+    // glibc returns large blocks to the system at each free unless configured otherwise, before the first tensor.
     kernels::configure_allocator();
     out_of_memory::report_refused_memory();
     kernels::find_cuda_toolkit();

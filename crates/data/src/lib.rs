@@ -46,4 +46,4 @@ pub use rows::{UNREADABLE_COLUMNS, known_roles, target_flags, usual_columns};
 pub use source::{BytesRead, Row, RowIter, exact_json, read_rows, read_rows_with};
 pub use source_report::{SourceReport, describe_source};
 pub use spec::SourceSpec;
-pub use texts::{located_texts, texts, texts_key};
+pub use texts::{located_texts, text_start, texts, texts_key};

@@ -46,6 +46,18 @@ pub fn texts(specs: &[SourceSpec], kind: SampleKind, take: &mut dyn FnMut(String
     Ok(())
 }
 
+/// The start of a plain text file, of at least one character and about `n_bytes` bytes, and whether that is all of it.
+/// Training reads such a file as one document.
+pub fn text_start(path: &Path, n_bytes: usize) -> Result<(String, bool)> {
+    let mut document = TextDocument::open(path, None, &BytesRead::default())?;
+    let start = document.next_chunk(n_bytes)?.unwrap_or_default();
+    let is_whole = start.is_empty() || document.next_chunk(1)?.is_none();
+    if is_whole && start.trim().is_empty() {
+        return Err(Error::EmptyFile { path: path.to_path_buf() });
+    }
+    Ok((start, is_whole))
+}
+
 /// Calls `take` with the location and the texts of each row of sources, as [`texts`] reads them. A plain text file has one
 /// location and arrives in parts. Bad rows are skipped.
 pub fn located_texts(

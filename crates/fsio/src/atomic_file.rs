@@ -37,7 +37,7 @@ impl AtomicFile {
         if fs::symlink_metadata(path).is_ok() {
             return Err(Error::Exists { path: path.to_owned() });
         }
-        let tmp_dir = TmpDir::create(parent_of(path), &stem(name))?;
+        let tmp_dir = TmpDir::create(parent_of(path), &stem(name), path)?;
         let tmp = tmp_dir.path().join(name);
         let file = File::create(&tmp).at(path, "write")?;
         let out = BufWriter::with_capacity(CHUNK, file);

@@ -47,7 +47,7 @@ impl DirWriter {
         }
         let parent = parent_of(final_dir);
         create_dir_all(parent)?;
-        let tmp_dir = TmpDir::create(parent, &stem_for(&name.to_string_lossy()))?;
+        let tmp_dir = TmpDir::create(parent, &stem_for(&name.to_string_lossy()), final_dir)?;
         Ok(Self { tmp_dir, final_dir: final_dir.to_owned(), files: Arc::default() })
     }
 

@@ -53,8 +53,8 @@ pub use hash::{Sha256, for_each_piece, sha256_file, sha256_hex};
 pub use json_shape::{JsonShape, json_shape};
 pub use lock::{DirLock, Lock, LockHolder};
 pub use manifest::{
-    FileEntry, MANIFEST, MANIFEST_FORMAT, Manifest, read_listed, read_manifest, unlisted_names,
-    verify_dir,
+    FileEntry, MANIFEST, MANIFEST_FORMAT, Manifest, format_number, read_listed, read_manifest,
+    unlisted_names, verify_dir,
 };
 pub use mapped::MappedFile;
 pub use names::basename_only;

@@ -69,7 +69,7 @@ impl Manifest {
         // Another format may have other fields, so the version is checked first.
         let value: serde_json::Value = serde_json::from_str(json).map_err(unreadable)?;
         let known = u64::from(MANIFEST_FORMAT);
-        match value.get("format").and_then(serde_json::Value::as_u64) {
+        match format_number(&value, "format") {
             Some(found) if found != known => {
                 let version = OtherFormat { found, known };
                 Err(Error::OtherFormat { dir: dir.to_owned(), version })
@@ -171,4 +171,33 @@ pub(crate) fn check_regular(dir: &Path, name: &str) -> Result<u64> {
 
 pub(crate) fn damaged(dir: &Path, file: &str, damage: Damage) -> Error {
     Error::Damaged { dir: dir.to_owned(), file: file.to_owned(), damage }
+}
+
+/// The format number in a field of a file; `None` if it is no whole number. Numbers that no integer type has room for are the
+/// largest one, so that they are of a newer version and not of none.
+pub fn format_number(file: &serde_json::Value, field: &str) -> Option<u64> {
+    let number = file.get(field)?;
+    let is_huge = |number: f64| number >= u64::MAX as f64 && number.fract() == 0.0;
+    number.as_u64().or_else(|| number.as_f64().is_some_and(is_huge).then_some(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Manifest, format_number};
+    use crate::{Error, sha256_hex};
+
+    #[test]
+    fn a_format_beyond_all_integers_is_a_newer_one() {
+        let file = serde_json::json!({ "a": 3, "b": -1, "c": 1.5, "d": "3" });
+        let found = ["a", "b", "c", "d", "e"].map(|field| format_number(&file, field));
+        assert_eq!(found, [Some(3), None, None, None, None]);
+        let json = "{\"format\": 1180591620717411303424, \"of\": \"tomorrow\"}\n";
+        let bytes = format!("{json}sha256 {}\n", sha256_hex(json.as_bytes()));
+        let error =
+            Manifest::from_text(Path::new("dir"), bytes.as_bytes()).expect_err("a newer one");
+        assert!(matches!(error, Error::OtherFormat { .. }), "{error}");
+        assert!(error.to_string().contains("made by a newer Temper"), "{error}");
+    }
 }

@@ -35,8 +35,9 @@ pub(crate) struct TmpDir {
 }
 
 impl TmpDir {
-    /// Creates `<stem>.tmp-<number>` in `parent` and removes those of the same stem that no process holds.
-    pub(crate) fn create(parent: &Path, stem: &str) -> Result<Self> {
+    /// Creates `<stem>.tmp-<number>` in `parent` and removes those of the same stem that no process holds. Errors name
+    /// `wanted`, which is to be written there.
+    pub(crate) fn create(parent: &Path, stem: &str, wanted: &Path) -> Result<Self> {
         remove_abandoned(parent, |name| stem_of(name) == Some(stem));
         for attempt in 0..ATTEMPTS {
             let mut name = format!("{stem}.tmp-{}", std::process::id());
@@ -47,7 +48,7 @@ impl TmpDir {
             match create_own(&path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(error).at(&path, "create the directory"),
+                Err(error) => return Err(error).at(wanted, "write"),
             }
             let dir = match File::open(&path) {
                 Ok(dir) => dir,
@@ -259,10 +260,10 @@ mod tests {
     #[test]
     fn only_directories_of_killed_processes_are_removed() {
         let parent = tempfile::tempdir().unwrap();
-        let first = TmpDir::create(parent.path(), "x").unwrap();
+        let first = TmpDir::create(parent.path(), "x", parent.path()).unwrap();
         fs::write(first.path().join("a"), b"a").unwrap();
         // As if a process with the same id in another container wrote the same path.
-        let second = TmpDir::create(parent.path(), "x").unwrap();
+        let second = TmpDir::create(parent.path(), "x", parent.path()).unwrap();
         assert_ne!(first.path(), second.path());
         assert!(first.path().join("a").is_file());
         // As left by a killed process.
@@ -270,7 +271,7 @@ mod tests {
         fs::create_dir(&left).unwrap();
         fs::create_dir(&other).unwrap();
         fs::write(left.join("a"), b"a").unwrap();
-        let third = TmpDir::create(parent.path(), "x").unwrap();
+        let third = TmpDir::create(parent.path(), "x", parent.path()).unwrap();
         assert!(!left.exists() && other.exists() && second.path().exists());
         remove_abandoned_tmps(parent.path());
         assert!(!other.exists() && first.path().exists() && third.path().exists());
@@ -295,7 +296,8 @@ mod tests {
                     let parent = parent.path();
                     scope.spawn(move || {
                         for _ in 0..300 {
-                            let tmp = TmpDir::create(parent, &format!("x{}", n % 2)).unwrap();
+                            let tmp =
+                                TmpDir::create(parent, &format!("x{}", n % 2), parent).unwrap();
                             fs::write(tmp.path().join("a"), b"a").unwrap();
                             assert!(tmp.path().join("a").is_file());
                         }

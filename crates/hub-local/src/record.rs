@@ -82,7 +82,7 @@ pub fn read_record(dir: &Path) -> Result<Option<Record>> {
     let bad = |reason: String| Error::BadRecord { path: path.clone(), reason };
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
     // Another format may have other fields, so the version is checked first.
-    let format = value.get("format").and_then(serde_json::Value::as_u64);
+    let format = fsio::format_number(&value, "format");
     if format != Some(u64::from(FORMAT)) {
         let found = format.map_or_else(|| "none".to_owned(), |format| format.to_string());
         return Err(bad(format!("format `{found}`; this binary knows {FORMAT}")));

@@ -186,7 +186,7 @@ fn open_checkpoint(dir: &Path) -> std::result::Result<Checkpoint, Rejection> {
 /// Refuses a checkpoint of another format. A MANIFEST that cannot be read is reported when the checkpoint is loaded.
 pub(crate) fn check_format(dir: &Path) -> Result<()> {
     let Ok(manifest) = fsio::read_manifest(dir) else { return Ok(()) };
-    let format = manifest.extra.get("checkpoint_format").and_then(serde_json::Value::as_u64);
+    let format = fsio::format_number(&manifest.extra, "checkpoint_format");
     match format.map(|format| u32::try_from(format).unwrap_or(u32::MAX)) {
         Some(found) if found != CHECKPOINT_FORMAT => {
             Err(Error::Format { path: dir.to_owned(), found, known: CHECKPOINT_FORMAT })

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use data::{BytesRead, SampleKind, SourceFiles, SourceReport, SourceSpec};
 use hub_local::Need;
-use serde_json::Value;
+use recipe::Format;
+use serde_json::{Value, json};
 
 use super::{plan as plan_command, print};
 use crate::failure::{Failure, Result};
@@ -12,6 +13,9 @@ use crate::render::table::{counted, thousands};
 
 /// Rows that are counted; more are not read.
 const COUNTED: usize = 100_000;
+
+/// Bytes of a text file that are shown.
+const SHOWN_TEXT_BYTES: usize = 500;
 
 /// Stages by the samples that they make of a row, with the word of `temper init`. Of the stages that can read the rows, the
 /// first is suggested.
@@ -46,6 +50,9 @@ pub(super) fn is_data(path: &Path) -> bool {
 /// Prints the first `n` rows of data, the stages that can read it, and how.
 pub(super) fn show_file(path: &Path, n: usize, json: bool) -> Result<()> {
     let spec = SourceSpec { files: files(path)?, ..SourceSpec::file(path.to_path_buf()) };
+    if spec.files.iter().all(|file| data::format_of(file) == Some(Format::Text)) {
+        return show_texts(path, &spec, n, json);
+    }
     let (mut first, mut n_rows) = (Vec::new(), 0);
     'files: for file in &spec.files {
         for row in data::read_rows(file, None, None, &BytesRead::default())? {
@@ -79,6 +86,26 @@ pub(super) fn show_file(path: &Path, n: usize, json: bool) -> Result<()> {
         Some(stage) => print(&format!("next    temper init {stage} --model MODEL --data {name}\n")),
         None => Ok(()),
     }
+}
+
+/// Prints the start of the first `n` text files, each of which is one document.
+fn show_texts(path: &Path, spec: &SourceSpec, n: usize, json: bool) -> Result<()> {
+    let name = path.display();
+    if !json {
+        let n_files = spec.files.len() as u64;
+        let (documents, files) = (counted(n_files, "document"), counted(n_files, "file"));
+        print(&format!("{name}: {documents} in {files}\n  [pretrain]: the text of each file\n"))?;
+    }
+    for file in spec.files.iter().take(n) {
+        let (text, is_whole) = data::text_start(file, SHOWN_TEXT_BYTES)?;
+        let shown = if is_whole { text } else { format!("{text}…") };
+        let row = json!({ "text": shown });
+        print(&if json { format!("{row}\n") } else { format!("{row:#}\n") })?;
+    }
+    if json {
+        return Ok(());
+    }
+    print(&format!("next    temper init pretrain --model MODEL --data {name}\n"))
 }
 
 fn files(path: &Path) -> Result<SourceFiles> {

@@ -85,7 +85,7 @@ pub(super) fn clock_of(run_dir: &Path) -> Result<Clock> {
 
 /// Refuses a file of a newer version before anything else in it is read.
 fn check_format(path: &Path, launch: &Value) -> Result<()> {
-    match launch.get("format").map(Value::as_u64) {
+    match launch.get("format").map(|_| fsio::format_number(launch, "format")) {
         None | Some(Some(FORMAT)) => Ok(()),
         Some(found) => {
             let newer = found.is_some_and(|found| found > FORMAT);

@@ -200,6 +200,15 @@ fn a_data_file_is_described() {
     let call = "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"tool_calls\": \
                 [{\"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {}}}]}]}\n";
     assert!(!described("calls.jsonl", call).contains("not read"));
+    // A text file is one document, as training reads it, however long its lines are.
+    place.write("book.txt", &format!("{}\n\nThe end.\n", "word ".repeat(1_000_000)));
+    let book = place.temper(&["data", "inspect", "book.txt"]);
+    assert_eq!(book.code, Some(0), "{}", book.stderr);
+    assert!(book.stdout.starts_with("book.txt: 1 document in 1 file\n  [pretrain]: "));
+    assert!(book.stdout.contains("word word …") && book.stdout.len() < 1000, "{}", book.stdout);
+    place.write("blank.txt", " \n\t\n");
+    let error = place.error(&["data", "inspect", "blank.txt"]);
+    assert!(error.contains("blank.txt: file is empty"), "{error}");
     place.write("odd.jsonl", "{\"a\": 1, \"b\": 2}\n");
     let error = place.error(&["data", "inspect", "odd.jsonl"]);
     assert!(error.contains("odd.jsonl:1: cannot tell how to read"), "{error}");

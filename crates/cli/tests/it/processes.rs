@@ -355,6 +355,22 @@ fn a_file_beyond_the_limit_of_file_sizes_is_named_with_the_limit() {
     assert!(text.contains("model.safetensors") && text.contains("ulimit -f"), "{text}");
 }
 
+/// The main thread has the stack that the user's limit gives it, of which a command needs more.
+#[test]
+fn a_small_limit_of_the_stack_changes_nothing() {
+    let place = place();
+    for command_line in ["plan tiny.toml", "run tiny.toml"] {
+        for kilobytes in [64, 192, 1000] {
+            let script = format!("ulimit -s {kilobytes}; exec \"$0\" {command_line}");
+            let mut run = command(&place, "sh", &["-c", &script, env!("CARGO_BIN_EXE_temper")]);
+            let mut child = run.stderr(Stdio::piped()).spawn().expect("the binary runs");
+            let text = stderr_of(&mut child);
+            let code = ends(&mut child, Duration::from_mins(1)).code();
+            assert_eq!(code, Some(0), "{kilobytes} {command_line}: {text}");
+        }
+    }
+}
+
 /// A stage that needs more memory than the process may have says how much was refused, and which key helps.
 #[test]
 fn refused_memory_is_an_error_with_the_key_that_helps() {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ::arrow::array::RecordBatch;
 use ::arrow::buffer::Buffer;
 use ::arrow::ipc::reader::StreamDecoder;
-use ::arrow::ipc::{MessageHeader, root_as_message};
+use ::arrow::ipc::{self, MessageHeader, root_as_message};
 
 use crate::error::{Error, Result};
 use crate::formats::Compression;
@@ -202,28 +202,12 @@ impl ArrowRows {
             _ => return Ok(()),
         };
         let batch = batch.ok_or_else(|| self.bad("a batch without a header"))?;
-        let lengths = batch.nodes().into_iter().flatten().map(::arrow::ipc::FieldNode::length);
-        for length in lengths.chain([batch.length()]) {
-            let length = u64::try_from(length).map_err(|_| self.bad("a negative length"))?;
-            if length > limits::PARQUET_PAGE_VALUES {
-                return Err(self.too_large("rows of a batch", length, limits::PARQUET_PAGE_VALUES));
-            }
-        }
         if let Some(dictionary) = message.header_as_dictionary_batch() {
             self.check_parts(dictionary.isDelta(), body.len() as u64)?;
         }
-        if batch.compression().is_none() {
-            return Ok(());
-        }
-        let mut decompressed = 0_u64;
-        for buffer in batch.buffers().into_iter().flatten() {
-            let start = usize::try_from(buffer.offset()).unwrap_or(usize::MAX);
-            let Some(prefix) = start.checked_add(8).and_then(|end| body.get(start..end)) else {
-                continue;
-            };
-            let declared = i64::from_le_bytes(prefix.try_into().unwrap_or_default());
-            decompressed = decompressed.saturating_add(u64::try_from(declared).unwrap_or(0));
-        }
+        let decompressed = batch.compression().map(|_| declared_bytes(batch, body));
+        self.check_lengths(batch, decompressed.unwrap_or(body.len() as u64))?;
+        let Some(decompressed) = decompressed else { return Ok(()) };
         let limit = unpacked_limit(body.len() as u64);
         if decompressed > limit {
             return Err(self.too_large("bytes of a record batch", decompressed, limit));
@@ -236,6 +220,20 @@ impl ArrowRows {
             }
         }
         self.declared.declare(&self.file, decompressed, 0)
+    }
+
+    /// Checks the numbers of rows and of values, of which a column without content may declare any. Lists may have more values
+    /// than a batch may have rows, if a bit for each of them is there.
+    fn check_lengths(&self, batch: ipc::RecordBatch<'_>, n_bytes: u64) -> Result<()> {
+        let most_values = n_bytes.saturating_mul(8).max(limits::PARQUET_PAGE_VALUES);
+        let values = batch.nodes().into_iter().flatten().map(|node| (node.length(), most_values));
+        for (length, limit) in values.chain([(batch.length(), limits::PARQUET_PAGE_VALUES)]) {
+            let length = u64::try_from(length).map_err(|_| self.bad("a negative length"))?;
+            if length > limit {
+                return Err(self.too_large("rows of a batch", length, limit));
+            }
+        }
+        Ok(())
     }
 
     fn decode(&mut self, bytes: Vec<u8>) -> Result<()> {
@@ -293,6 +291,17 @@ impl ArrowRows {
             }
         }
     }
+}
+
+/// Bytes that the buffers of a compressed batch declare to have after decompression.
+fn declared_bytes(batch: ipc::RecordBatch<'_>, body: &[u8]) -> u64 {
+    let declared = |buffer: &ipc::Buffer| {
+        let start = usize::try_from(buffer.offset()).unwrap_or(usize::MAX);
+        let prefix = start.checked_add(8).and_then(|end| body.get(start..end))?;
+        u64::try_from(i64::from_le_bytes(prefix.try_into().unwrap_or_default())).ok()
+    };
+    let buffers = batch.buffers().into_iter().flatten();
+    buffers.filter_map(declared).fold(0, u64::saturating_add)
 }
 
 /// Bytes that a batch of `n_bytes` may have after decompression.

@@ -141,6 +141,19 @@ fn a_damaged_cache_is_named() {
     assert!(prepare_one(&cache, &spec, &tokenizer).1, "it is built again");
 }
 
+/// White space alone is no document, though it has tokens.
+#[test]
+fn a_text_file_of_white_space_is_empty() {
+    let folder = folder();
+    let (cache, tokenizer) = (folder.path().join("cache"), bpe());
+    let blank = " \n\t\n".repeat(100_000);
+    let spec = SourceSpec::file(file(folder.path(), "blank.txt", &blank));
+    let error = refused(&cache, &spec, &tokenizer).to_string();
+    assert!(error.ends_with("blank.txt: file is empty"), "{error}");
+    let spec = SourceSpec::file(file(folder.path(), "text.txt", format!("{blank}x")));
+    prepare_one(&cache, &spec, &tokenizer);
+}
+
 #[test]
 fn the_key_covers_every_input_and_nothing_else() {
     let folder = folder();

@@ -106,6 +106,36 @@ fn dictionaries_that_expand_to_very_much_text_are_refused() {
     }
 }
 
+/// Lists that nobody reads may have more values than a batch may have rows, as token ids of many documents do.
+#[test]
+fn long_lists_of_an_unread_arrow_column_are_no_fault() {
+    use arrow::array::{ArrayRef, BooleanArray, ListArray, RecordBatch, StringArray};
+    use arrow::buffer::{BooleanBuffer, OffsetBuffer};
+    use arrow::datatypes::{DataType, Field};
+    use std::sync::Arc;
+
+    const N_VALUES: usize = 40 << 20;
+    let values = BooleanArray::new(BooleanBuffer::new_unset(N_VALUES), None);
+    let field = Arc::new(Field::new_list_field(DataType::Boolean, true));
+    let list =
+        ListArray::new(field, OffsetBuffer::from_lengths([N_VALUES]), Arc::new(values), None);
+    let columns = [
+        ("text", Arc::new(StringArray::from(vec!["read"])) as ArrayRef),
+        ("flags", Arc::new(list) as ArrayRef),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer =
+        arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    writer.write(&batch).unwrap();
+    let folder = crate::support::folder();
+    let path = file(folder.path(), "x.arrow", writer.into_inner().unwrap());
+    let needed = ["text".to_owned()];
+    let rows: Vec<_> =
+        data::read_rows(&path, None, Some(&needed), &data::BytesRead::default()).unwrap().collect();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].as_ref().unwrap().columns["text"], "read");
+}
+
 /// Members of a gzip file are joined; very many without content are refused.
 #[test]
 fn empty_gzip_members_are_counted() {

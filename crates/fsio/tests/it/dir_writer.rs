@@ -182,3 +182,16 @@ fn a_full_disk_names_path_and_free_space() {
     assert!(text.ends_with(" MiB free"), "{text}");
     assert!(error.hint().expect("hint").contains("free some space"));
 }
+
+/// The system makes no directory there, not even for root.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_error_names_what_is_written_and_not_a_temporary_name() {
+    for (error, path) in [
+        (DirWriter::begin("/proc/self/model").expect_err("no directory"), "/proc/self/model"),
+        (fsio::AtomicFile::begin("/proc/self/m.gguf").expect_err("no file"), "/proc/self/m.gguf"),
+    ] {
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("{path}: cannot write: ")), "{text}");
+    }
+}

@@ -134,14 +134,19 @@ fn read_texts(
         let mut chunker = Chunker::new(batcher.tokenizer);
         let mut hasher = fsio::Sha256::new();
         let mut n_bytes = 0;
+        let mut is_blank = true;
         while let Some(text) = document.next_chunk(CHUNK_BYTES)? {
             hasher.update(text.as_bytes());
             n_bytes += text.len() as u64;
+            is_blank &= text.trim().is_empty();
             for chunk in chunker.push(&text).map_err(|_| indivisible(&location))? {
                 if batcher.add(chunk, &location, None).is_err() {
                     return Ok(counter);
                 }
             }
+        }
+        if is_blank {
+            return Err(Error::EmptyFile { path: path.clone() });
         }
         counter.accept(Ok(()))?;
         lines_left = lines_left.map(|left| left.saturating_sub(document.n_lines()));
