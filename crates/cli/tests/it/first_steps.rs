@@ -206,9 +206,12 @@ fn a_data_file_is_described() {
     assert_eq!(book.code, Some(0), "{}", book.stderr);
     assert!(book.stdout.starts_with("book.txt: 1 document in 1 file\n  [pretrain]: "));
     assert!(book.stdout.contains("word word …") && book.stdout.len() < 1000, "{}", book.stdout);
-    place.write("blank.txt", " \n\t\n");
-    let error = place.error(&["data", "inspect", "blank.txt"]);
-    assert!(error.contains("blank.txt: file is empty"), "{error}");
+    for blank in [" \n\t\n".to_owned(), " \n\t\n".repeat(1000)] {
+        place.write("blank.txt", &blank);
+        let refused = place.temper(&["data", "inspect", "blank.txt"]);
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""));
+        assert!(refused.stderr.contains("blank.txt: file is empty"), "{}", refused.stderr);
+    }
     place.write("odd.jsonl", "{\"a\": 1, \"b\": 2}\n");
     let error = place.error(&["data", "inspect", "odd.jsonl"]);
     assert!(error.contains("odd.jsonl:1: cannot tell how to read"), "{error}");
