@@ -15,6 +15,7 @@ mod adamw;
 mod attention;
 mod autodiff;
 mod bf16;
+mod blocks;
 mod buffer;
 mod cross_entropy;
 mod embedding;
@@ -52,9 +53,11 @@ pub use autodiff::{
     CpuTensor, InputGradients, Op, donate_grad_buffer, reclaim_grad_buffer, record,
 };
 pub use bf16::{Bf16Products, bf16_products, set_bf16_products};
+pub use blocks::{BlockMatrix, CpuWeight};
 pub use cross_entropy::{SummedLoss, cross_entropy};
 pub use embedding::embedding;
 pub use fused_linear::{CpuAdapter, CpuLinearInput, CpuLinearMap, WeightLayout, fused_linear};
+pub use ggml_blocks::TensorType;
 pub use logprobs::logprobs;
 pub use norm::{layer_norm, rms_norm};
 pub use precision::Precision;
