@@ -7,8 +7,8 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::autodiff::{CpuTensor, InputGradients, Op, record};
-use crate::blocks::CpuWeight;
 use crate::buffer::{filled, rows_per_task};
+use crate::cpu_weight::CpuWeight;
 use crate::flex;
 use crate::team::AllThreads as _;
 

@@ -293,7 +293,9 @@ mod tests {
                 let mut out = vec![0.0; m * n];
                 let product = Product::new(MatrixMut::new(&mut out, m, n), a, b, Write::Over, 1.0);
                 let parts = parts(&product, n_threads);
-                parts.iter().for_each(|part| product.multiply_part(*part));
+                for part in &parts {
+                    product.multiply_part(*part);
+                }
                 let n_parts = parts.len();
                 (out, n_parts)
             };

@@ -17,6 +17,7 @@ mod autodiff;
 mod bf16;
 mod blocks;
 mod buffer;
+mod cpu_weight;
 mod cross_entropy;
 mod embedding;
 mod flex;
@@ -53,7 +54,8 @@ pub use autodiff::{
     CpuTensor, InputGradients, Op, donate_grad_buffer, reclaim_grad_buffer, record,
 };
 pub use bf16::{Bf16Products, bf16_products, set_bf16_products};
-pub use blocks::{BlockMatrix, CpuWeight};
+pub use blocks::BlockMatrix;
+pub use cpu_weight::CpuWeight;
 pub use cross_entropy::{SummedLoss, cross_entropy};
 pub use embedding::embedding;
 pub use fused_linear::{CpuAdapter, CpuLinearInput, CpuLinearMap, WeightLayout, fused_linear};

@@ -201,7 +201,7 @@ fn a_data_file_is_described() {
                 [{\"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {}}}]}]}\n";
     assert!(!described("calls.jsonl", call).contains("not read"));
     // A text file is one document, as training reads it, however long its lines are.
-    place.write("book.txt", &format!("{}\n\nThe end.\n", "word ".repeat(1_000_000)));
+    place.write("book.txt", format!("{}\n\nThe end.\n", "word ".repeat(1_000_000)));
     let book = place.temper(&["data", "inspect", "book.txt"]);
     assert_eq!(book.code, Some(0), "{}", book.stderr);
     assert!(book.stdout.starts_with("book.txt: 1 document in 1 file\n  [pretrain]: "));

@@ -8,10 +8,9 @@ use std::arch::x86_64::{
 };
 
 use super::avx::AHEAD;
-use super::blocks::COLUMNS;
-use super::{LANES, Part};
+use super::{BLOCK_COLUMNS, LANES, Part};
 
-/// A tile of `R` rows of x and `O` rows of the weight, in blocks of `$bytes` bytes and [`COLUMNS`] columns.
+/// A tile of `R` rows of x and `O` rows of the weight, in blocks of `$bytes` bytes and [`BLOCK_COLUMNS`] columns.
 macro_rules! tile {
     ($(#[$doc:meta])* $name:ident, $bytes:literal, $values:ident) => {
         $(#[$doc])*
@@ -25,7 +24,7 @@ macro_rules! tile {
             part: &Part<'_, f32, [u8; $bytes]>,
         ) {
             let &Part { x, stride, weight, row, from, to, prefetches, .. } = part;
-            let (first, last) = (from / COLUMNS, to / COLUMNS);
+            let (first, last) = (from / BLOCK_COLUMNS, to / BLOCK_COLUMNS);
             assert!(sums.len() == R * O * LANES && first <= last && last <= row, "{R} rows by {O}");
             assert!(x.len() >= R * stride && to <= stride && weight.len() >= O * row);
             let ahead = if prefetches { AHEAD } else { 0 };
@@ -45,7 +44,7 @@ macro_rules! tile {
                         _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
                         let [low, high] = $values(at);
                         for (row, lanes) in lanes.iter_mut().enumerate() {
-                            let x = x.add(row * stride + block * COLUMNS);
+                            let x = x.add(row * stride + block * BLOCK_COLUMNS);
                             *lanes = _mm512_fmadd_ps(low, _mm512_loadu_ps(x), *lanes);
                             *lanes = _mm512_fmadd_ps(high, _mm512_loadu_ps(x.add(LANES)), *lanes);
                         }

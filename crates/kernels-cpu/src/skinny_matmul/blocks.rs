@@ -6,14 +6,13 @@
 use ggml_blocks::TensorType;
 
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
-use super::{Loops, Slice, avx, avx_blocks, avx512_blocks, has_avx2, has_avx512, shapes};
+use super::{
+    BLOCK_COLUMNS, Loops, Slice, avx, avx_blocks, avx512_blocks, has_avx2, has_avx512, shapes,
+};
 use super::{Product, Rows, f32s};
 use crate::blocks::BlockRows;
 use crate::rounding::with_kept;
 
-/// Columns of a block that is converted in registers.
-#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
-pub(super) const COLUMNS: usize = 32;
 /// The number of rows of x up to which blocks are converted in registers, by each tile again.
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 const FEW: usize = 8;
@@ -38,7 +37,7 @@ pub(super) fn add(product: Product, out: &mut [f32], x: &[f32], weight: &BlockRo
         macro_rules! add {
             ($name:ident) => {{
                 let (blocks, _) = weight.bytes.as_chunks();
-                let rows = Slice::new(blocks, weight.columns / COLUMNS);
+                let rows = Slice::new(blocks, weight.columns / BLOCK_COLUMNS);
                 product.add(out, x, |x| x, &rows, &loops!($name));
                 return;
             }};

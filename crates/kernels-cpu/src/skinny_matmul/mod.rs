@@ -36,6 +36,9 @@ use crate::weight_storage::StoredWeight;
 pub(crate) const MAX_ROWS: usize = 64;
 /// Partial sums of a value.
 const LANES: usize = 16;
+/// Columns of a block of a file that is converted in registers.
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+const BLOCK_COLUMNS: usize = 32;
 /// Rows of the weight per task: about as many of a small model's as a second-level cache holds.
 const TASK_OUTS: usize = 64;
 /// Rows of the weight that are multiplied block by block.
