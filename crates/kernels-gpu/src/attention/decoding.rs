@@ -12,8 +12,8 @@
 //!
 //! Where rows and groups are too few for all processors, the keys of each are divided among several cubes, whose results a second
 //! kernel adds: their number depends on the shapes alone, so that results repeat to the bit. Values and log-sum-exps of the parts
-//! take 4·p·b·h·t·(k + 1) bytes for p parts, written and read once, 1/100 of the keys and values or less: a part has at least
-//! 4 tiles of keys.
+//! take 4·p·b·h·t·(k + 1) bytes for p parts, written and read once: for 4 query heads to a group and tiles of 64 keys at most 2 % of
+//! the keys and values, because a part has at least 4 tiles.
 
 use burn::tensor::DType;
 use burn_cubecl::cubecl;
