@@ -17,7 +17,8 @@ use bench::{Clock, Workload};
 use kernels::{AllThreads as _, Device, LoopTimes};
 use rayon::prelude::*;
 
-const N_THREADS: [usize; 6] = [1, 2, 4, 8, 16, 64];
+/// With more, the threads of the pool themselves, which look for work, are in the way on a small machine.
+const N_THREADS: [usize; 5] = [1, 2, 4, 8, 16];
 /// The number of threads for which loops are listed.
 const DETAILED: usize = 16;
 /// Seconds for opening and closing a loop that many threads have joined, at least: a line of the cache that each of them

@@ -47,12 +47,19 @@ pub fn texts(specs: &[SourceSpec], kind: SampleKind, take: &mut dyn FnMut(String
 }
 
 /// The start of a plain text file, of at least one character and about `n_bytes` bytes, and whether that is all of it.
-/// Training reads such a file as one document.
+/// Training reads such a file as one document. A file of white space is an error, however long it is.
 pub fn text_start(path: &Path, n_bytes: usize) -> Result<(String, bool)> {
     let mut document = TextDocument::open(path, None, &BytesRead::default())?;
     let start = document.next_chunk(n_bytes)?.unwrap_or_default();
-    let is_whole = start.is_empty() || document.next_chunk(1)?.is_none();
-    if is_whole && start.trim().is_empty() {
+    let (mut is_blank, mut is_whole) = (start.trim().is_empty(), true);
+    while let Some(more) = document.next_chunk(CHUNK_BYTES)? {
+        is_whole = false;
+        is_blank &= more.trim().is_empty();
+        if !is_blank {
+            break;
+        }
+    }
+    if is_blank {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
     }
     Ok((start, is_whole))

@@ -10,13 +10,13 @@ pub mod limits;
 mod metadata;
 mod quantize;
 mod read;
-mod tensor_type;
 mod value;
 mod write;
 
 pub use dequantize::dequantize;
 pub use error::{Error, Result};
 pub use found_merges::FoundMerges;
+pub use ggml_blocks::TensorType;
 pub use hugging_face::{
     FileType, ModelExport, ModelFile, ModelWriter, TokenizerFile, TokenizerSource, architectures,
     is_gguf,
@@ -24,6 +24,5 @@ pub use hugging_face::{
 pub use metadata::Metadata;
 pub use quantize::{is_written, quantize};
 pub use read::{GgufFile, TensorInfo};
-pub use tensor_type::TensorType;
 pub use value::{Array, Value};
 pub use write::{GgufWriter, TensorSpec};

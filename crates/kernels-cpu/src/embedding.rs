@@ -8,9 +8,9 @@ use rayon::prelude::*;
 
 use crate::autodiff::{CpuTensor, InputGradients, Op, record};
 use crate::buffer::{filled, rows_per_task};
+use crate::cpu_weight::CpuWeight;
 use crate::flex;
 use crate::team::AllThreads as _;
-use crate::weight_storage::StoredWeight;
 
 /// Parts of the table whose gradients are added in parallel.
 const PARTS: usize = 16;
@@ -25,10 +25,10 @@ struct Embedding {
 ///
 /// # Panics
 /// If an id is not below the number of the table's rows.
-pub fn embedding(weight: &CpuTensor, [b, t]: [usize; 2], ids: Vec<i32>) -> CpuTensor {
+pub fn embedding(weight: &CpuWeight, [b, t]: [usize; 2], ids: Vec<i32>) -> CpuTensor {
     let [v, d] = weight.dims();
     assert!(ids.iter().all(|id| (0..v as i32).contains(id)), "an id beyond {v} rows");
-    let values = StoredWeight::new(weight.value());
+    let values = weight.stored();
     let out = filled(ids.len() * d, |out| {
         let rows = rows_per_task(d);
         out.par_chunks_mut(rows * d).zip(ids.par_chunks(rows)).on_all_threads(|(out, ids)| {
@@ -39,7 +39,10 @@ pub fn embedding(weight: &CpuTensor, [b, t]: [usize; 2], ids: Vec<i32>) -> CpuTe
     });
     drop(values);
     let out = flex::tensor(out, [b, t, d]);
-    record(&[weight], out, || Embedding { weight: weight.clone(), ids })
+    match weight.tensor() {
+        Some(weight) => record(&[weight], out, || Embedding { weight: weight.clone(), ids }),
+        None => CpuTensor::Constant(out),
+    }
 }
 
 impl Op for Embedding {

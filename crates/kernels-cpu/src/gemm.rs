@@ -3,7 +3,10 @@
 //! Borders of blocks follow from the shape alone, so results do not depend on the number of threads.
 
 use crate::bf16;
+use crate::blocks::BlockRows;
 use crate::gemm_f32::multiply_f32;
+#[cfg(not(feature = "portable"))]
+use crate::gemm_parts::Product;
 use crate::matrix::{Matrix, MatrixMut, WeightMatrix, Write};
 use crate::precision::Precision;
 use crate::weight_storage;
@@ -35,7 +38,7 @@ pub(crate) fn scaled_gemm(
     }
 }
 
-/// Like [`scaled_gemm`], with a weight in f32 or bf16.
+/// Like [`scaled_gemm`], with a weight as it is stored.
 pub(crate) fn weight_gemm(
     out: MatrixMut,
     a: Matrix,
@@ -55,7 +58,35 @@ pub(crate) fn weight_gemm(
             let values = weight_storage::widened(b.values);
             scaled_gemm(out, a, b.with_values(&values), write, scale, precision);
         }
+        WeightMatrix::Blocks { rows, transposed } => {
+            block_gemm(out, a, rows, transposed, write, scale, precision);
+        }
     }
+}
+
+/// Like [`scaled_gemm`], with a weight in blocks, which are converted by the part that multiplies them where the columns of the
+/// right side are the rows of the weight.
+fn block_gemm(
+    out: MatrixMut,
+    a: Matrix,
+    weight: BlockRows<'_>,
+    transposed: bool,
+    write: Write,
+    scale: f32,
+    precision: Precision,
+) {
+    #[cfg(not(feature = "portable"))]
+    if transposed && precision != Precision::Bf16 {
+        if out.rows > 0 && out.columns > 0 {
+            let parallel = a.rows * weight.len() > ALONE;
+            Product::new(out, a, weight, write, scale).multiply(parallel);
+        }
+        return;
+    }
+    let values = weight.widened();
+    let b = Matrix::new(&values, weight.n_rows(), weight.columns);
+    let b = if transposed { b.transposed() } else { b };
+    scaled_gemm(out, a, b, write, scale, precision);
 }
 
 #[cfg(test)]

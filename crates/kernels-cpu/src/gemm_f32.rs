@@ -11,7 +11,7 @@ pub(crate) fn multiply_f32(
     scale: f32,
     parallel: bool,
 ) {
-    out.assert_product(a, b);
+    out.assert_product(a, (b.rows, b.columns));
     if out.rows == 0 || out.columns == 0 {
         return;
     }

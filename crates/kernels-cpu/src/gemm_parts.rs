@@ -1,6 +1,6 @@
 //! A product in f32 in parts, each computed by the crate `gemm` on one thread.
 //!
-//! Columns that must be rounded or widened first are copied by the part that multiplies them, so that they stay in its cache.
+//! Columns that must be rounded or widened first are converted by the part that multiplies them, so that they stay in its cache.
 //!
 //! Every value is summed in the order of the undivided product, so results depend neither on borders nor on the number of
 //! threads. `gemm` sums in blocks whose length follows from the number of products of a value alone, unless a product has at
@@ -8,8 +8,9 @@
 
 use std::marker::PhantomData;
 
+use crate::blocks::BlockRows;
 use crate::matrix::{Matrix, MatrixMut, Write};
-use crate::rounding::{Rounded, with_rounded_copy};
+use crate::rounding::{Rounded, with_kept, with_rounded_copy};
 use crate::team;
 
 /// Columns of the output that `gemm` computes together with AVX-512. Other widths would give the same values.
@@ -23,7 +24,7 @@ const SHARED_COLUMNS_ROWS: usize = 1024;
 /// Rows of a part, at least, if the rows are divided first.
 const OWN_ROWS: usize = 256;
 /// Threads for which these numbers give parts enough. With more, parts are smaller and `gemm` packs more often.
-const FEW_THREADS: usize = 4;
+const FEW_THREADS: usize = 2;
 /// Parts for each thread of many, if they are not too small.
 const PARTS_PER_THREAD: usize = 2;
 /// Rows of a part for many threads, at least, if the columns are divided first.
@@ -54,8 +55,8 @@ pub(crate) fn divides_columns(a: Matrix) -> bool {
 
 /// The parts of a product. `gemm` copies the columns of a part of b into another order, and the rows of a part of a if they
 /// are strided; so b is divided first, or a if that is strided.
-fn parts<T: Rounded>(product: &Product<'_, T>, n_threads: usize) -> Vec<Part> {
-    let (rows, columns) = (product.a.rows, product.b.columns);
+fn parts<R: Right>(product: &Product<'_, R>, n_threads: usize) -> Vec<Part> {
+    let (rows, columns) = (product.a.rows, product.b.size().1);
     let n_panels = (columns / PANEL).max(1);
     let is_for_many = n_threads > FEW_THREADS;
     let n_wanted = if is_for_many { PARTS_PER_THREAD * n_threads } else { PARTS };
@@ -77,14 +78,59 @@ fn parts<T: Rounded>(product: &Product<'_, T>, n_threads: usize) -> Vec<Part> {
     rows.flat_map(|rows| columns.clone().map(move |columns| Part { rows, columns })).collect()
 }
 
+/// The right side of a product.
+pub(crate) trait Right: Sync {
+    /// The numbers of rows and columns.
+    fn size(&self) -> (usize, usize);
+
+    /// Calls `run` with the columns from one to before another.
+    fn with_columns(&self, columns: (usize, usize), run: impl FnOnce(Matrix));
+}
+
+impl Right for Matrix<'_> {
+    fn size(&self) -> (usize, usize) {
+        (self.rows, self.columns)
+    }
+
+    fn with_columns(&self, columns: (usize, usize), run: impl FnOnce(Matrix)) {
+        run(self.columns_from(columns.0, columns.1));
+    }
+}
+
+/// A matrix whose values are rounded to bf16 before they are multiplied.
+pub(crate) struct RoundedFirst<'a, T>(pub(crate) Matrix<'a, T>);
+
+impl<T: Rounded> Right for RoundedFirst<'_, T> {
+    fn size(&self) -> (usize, usize) {
+        (self.0.rows, self.0.columns)
+    }
+
+    fn with_columns(&self, columns: (usize, usize), run: impl FnOnce(Matrix)) {
+        with_rounded_copy(self.0.columns_from(columns.0, columns.1), run);
+    }
+}
+
+/// The transpose of a matrix in blocks.
+impl Right for BlockRows<'_> {
+    fn size(&self) -> (usize, usize) {
+        (self.columns, self.n_rows())
+    }
+
+    fn with_columns(&self, columns: (usize, usize), run: impl FnOnce(Matrix)) {
+        let n = columns.1 - columns.0;
+        with_kept(n * self.columns, |values| {
+            self.widen(values, columns.0);
+            run(Matrix::new(values, n, self.columns).transposed());
+        });
+    }
+}
+
 /// A product whose output several threads write to, each in its own parts.
-pub(crate) struct Product<'a, T = f32> {
+pub(crate) struct Product<'a, R> {
     out: *mut f32,
     row_stride: usize,
     a: Matrix<'a>,
-    b: Matrix<'a, T>,
-    /// Whether the values of b are copied and rounded before they are multiplied.
-    copies_b: bool,
+    b: R,
     write: Write,
     scale: f32,
     borrowed: PhantomData<&'a mut [f32]>,
@@ -92,48 +138,15 @@ pub(crate) struct Product<'a, T = f32> {
 
 #[allow(unsafe_code)]
 // SAFETY: the pointer is to a buffer that the product borrows mutably; parts do not overlap.
-unsafe impl<T: Sync> Sync for Product<'_, T> {}
+unsafe impl<R: Sync> Sync for Product<'_, R> {}
 
-impl<'a> Product<'a> {
+impl<'a, R: Right> Product<'a, R> {
     /// # Panics
     /// If the shapes do not fit.
-    pub(crate) fn new(
-        out: MatrixMut<'a>,
-        a: Matrix<'a>,
-        b: Matrix<'a>,
-        write: Write,
-        scale: f32,
-    ) -> Self {
-        Self::of(out, a, b, write, scale, false)
-    }
-}
-
-impl<'a, T: Rounded> Product<'a, T> {
-    /// The product with the values of b rounded to bf16.
-    ///
-    /// # Panics
-    /// If the shapes do not fit.
-    pub(crate) fn with_rounded(
-        out: MatrixMut<'a>,
-        a: Matrix<'a>,
-        b: Matrix<'a, T>,
-        write: Write,
-        scale: f32,
-    ) -> Self {
-        Self::of(out, a, b, write, scale, true)
-    }
-
-    fn of(
-        out: MatrixMut<'a>,
-        a: Matrix<'a>,
-        b: Matrix<'a, T>,
-        write: Write,
-        scale: f32,
-        copies_b: bool,
-    ) -> Self {
-        out.assert_product(a, b);
+    pub(crate) fn new(out: MatrixMut<'a>, a: Matrix<'a>, b: R, write: Write, scale: f32) -> Self {
+        out.assert_product(a, b.size());
         let (row_stride, out) = (out.row_stride, out.values.as_mut_ptr());
-        Self { out, row_stride, a, b, copies_b, write, scale, borrowed: PhantomData }
+        Self { out, row_stride, a, b, write, scale, borrowed: PhantomData }
     }
 
     /// Computes the output, on all threads or on this one.
@@ -142,19 +155,13 @@ impl<'a, T: Rounded> Product<'a, T> {
             let parts = parts(&self, rayon::current_num_threads());
             team::for_each(parts.len(), |part| self.multiply_part(parts[part]));
         } else {
-            let (rows, columns) = ((0, self.a.rows), (0, self.b.columns));
+            let (rows, columns) = ((0, self.a.rows), (0, self.b.size().1));
             self.multiply_part(Part { rows, columns });
         }
     }
 
     fn multiply_part(&self, part: Part) {
-        let columns = self.b.columns_from(part.columns.0, part.columns.1);
-        match T::as_f32(columns.values) {
-            Some(values) if !self.copies_b => {
-                self.multiply_columns(part, columns.with_values(values));
-            }
-            _ => with_rounded_copy(columns, |columns| self.multiply_columns(part, columns)),
-        }
+        self.b.with_columns(part.columns, |b| self.multiply_columns(part, b));
     }
 
     /// The part of the product with these columns of b.
@@ -286,7 +293,9 @@ mod tests {
                 let mut out = vec![0.0; m * n];
                 let product = Product::new(MatrixMut::new(&mut out, m, n), a, b, Write::Over, 1.0);
                 let parts = parts(&product, n_threads);
-                parts.iter().for_each(|part| product.multiply_part(*part));
+                for part in &parts {
+                    product.multiply_part(*part);
+                }
                 let n_parts = parts.len();
                 (out, n_parts)
             };

@@ -15,7 +15,9 @@ mod adamw;
 mod attention;
 mod autodiff;
 mod bf16;
+mod blocks;
 mod buffer;
+mod cpu_weight;
 mod cross_entropy;
 mod embedding;
 mod flex;
@@ -52,9 +54,12 @@ pub use autodiff::{
     CpuTensor, InputGradients, Op, donate_grad_buffer, reclaim_grad_buffer, record,
 };
 pub use bf16::{Bf16Products, bf16_products, set_bf16_products};
+pub use blocks::BlockMatrix;
+pub use cpu_weight::CpuWeight;
 pub use cross_entropy::{SummedLoss, cross_entropy};
 pub use embedding::embedding;
 pub use fused_linear::{CpuAdapter, CpuLinearInput, CpuLinearMap, WeightLayout, fused_linear};
+pub use ggml_blocks::TensorType;
 pub use logprobs::logprobs;
 pub use norm::{layer_norm, rms_norm};
 pub use precision::Precision;

@@ -165,13 +165,12 @@ impl MatrixMut<'_> {
 
 impl MatrixMut<'_> {
     /// # Panics
-    /// If its size is not that of `a · b`, or the two do not fit.
-    pub(crate) fn assert_product<T>(&self, a: Matrix, b: Matrix<'_, T>) {
-        let (m, n, k) = (a.rows, b.columns, a.columns);
+    /// If its size is not that of `a` times a matrix of a number of rows and of columns, or the two do not fit.
+    pub(crate) fn assert_product(&self, a: Matrix, (rows, n): (usize, usize)) {
+        let (m, k) = (a.rows, a.columns);
         assert!(
-            b.rows == k && self.rows == m && self.columns == n,
-            "a product of {m} × {k} by {} × {n} into {} × {}",
-            b.rows,
+            rows == k && self.rows == m && self.columns == n,
+            "a product of {m} × {k} by {rows} × {n} into {} × {}",
             self.rows,
             self.columns
         );
@@ -200,6 +199,7 @@ pub(crate) enum Write {
 pub(crate) enum WeightMatrix<'a> {
     F32(Matrix<'a>),
     Bf16(Matrix<'a, half::bf16>),
+    Blocks { rows: crate::blocks::BlockRows<'a>, transposed: bool },
 }
 
 impl WeightMatrix<'_> {
@@ -208,6 +208,7 @@ impl WeightMatrix<'_> {
         match self {
             Self::F32(matrix) => Self::F32(matrix.transposed()),
             Self::Bf16(matrix) => Self::Bf16(matrix.transposed()),
+            Self::Blocks { rows, transposed } => Self::Blocks { rows, transposed: !transposed },
         }
     }
 }

@@ -73,14 +73,20 @@ thread_local! {
 /// Calls `run` with a rounded copy, in memory that the thread keeps for the next one.
 #[cfg(not(feature = "portable"))]
 pub(crate) fn with_rounded_copy<T: Rounded>(x: Matrix<'_, T>, run: impl FnOnce(Matrix)) {
+    with_kept(x.rows * x.columns, |kept| {
+        copy_lines(kept, x, 0);
+        run(contiguous(kept, x));
+    });
+}
+
+/// Calls `run` with `n` arbitrary values, in memory that the thread keeps for the next call.
+pub(crate) fn with_kept(n: usize, run: impl FnOnce(&mut [f32])) {
     // A nested call finds no buffer here and allocates its own.
     let mut kept = KEPT.take();
-    let n = x.rows * x.columns;
     if kept.len() < n {
         kept.resize(n, 0.0);
     }
-    copy_lines(&mut kept[..n], x, 0);
-    run(contiguous(&kept[..n], x));
+    run(&mut kept[..n]);
     KEPT.set(kept);
 }
 

@@ -23,6 +23,7 @@ pub fn linear_cross_entropy(
     let head = head.into();
     let hidden_nd = head.scaled(hidden_nd);
     let Head { weight_vd, soft_cap, .. } = head;
+    let weight_vd = weight_vd.into_tensor();
     let device = hidden_nd.device().inner();
     match Select::new().float(&hidden_nd).weight(&weight_vd).kernel_set() {
         KernelSet::Cpu => {

@@ -12,6 +12,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use crate::device::is_cpu;
 use crate::error::{Error, Result};
+use crate::weight::WeightTensor;
 
 /// The user's setting: `cpu` (the default: our own kernels, a GPU's on a GPU) or `generic`.
 const VARIABLE: &str = "TEMPER_KERNELS";
@@ -138,6 +139,14 @@ impl Select {
     pub(crate) fn weight(self, weight: &Tensor<2>) -> Self {
         let stored_bf16 = weight.dtype() == DType::BF16 && !weight.is_require_grad();
         self.of_dtype(weight, if stored_bf16 { DType::BF16 } else { DType::F32 })
+    }
+
+    /// Adds a weight as it is stored.
+    pub(crate) fn stored(self, weight: &WeightTensor) -> Self {
+        match weight {
+            WeightTensor::Dense(weight) => self.weight(weight),
+            WeightTensor::Blocks(_) => self,
+        }
     }
 
     /// Adds a tensor whose gradient the CPU kernels do not compute.

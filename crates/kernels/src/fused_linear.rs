@@ -12,6 +12,7 @@ use crate::linear::{generic_linear, generic_linear_io};
 use crate::lora::generic_add_lora;
 use crate::norm::{generic_layer_norm, generic_rms_norm, layer_norm, rms_norm};
 use crate::precision::precision;
+use crate::weight::WeightTensor;
 
 /// Input of the maps: `[b, t, i]` after the named operation.
 #[derive(Clone, Debug)]
@@ -61,7 +62,7 @@ pub struct Adapter {
 #[derive(Clone, Debug)]
 pub struct LinearMap {
     /// The weight.
-    pub weight: Tensor<2>,
+    pub weight: WeightTensor,
     /// Axis order of the weight.
     pub layout: WeightLayout,
     /// `[out]`
@@ -109,7 +110,7 @@ fn select(input: &LinearInput, maps: &[LinearMap], residual: Option<&Tensor<3>>)
         }
     };
     let of_map = |select: Select, map: &LinearMap| {
-        let select = select.weight(&map.weight).optional(map.bias_o.as_ref());
+        let select = select.stored(&map.weight).optional(map.bias_o.as_ref());
         match &map.adapter {
             Some(adapter) => select.float(&adapter.a_ri).float(&adapter.b_or),
             None => select,
@@ -181,7 +182,7 @@ fn halves(x_btf: Tensor<3>) -> [Tensor<3>; 2] {
 impl LinearMap {
     fn to_cpu(&self) -> CpuLinearMap {
         CpuLinearMap {
-            weight: CpuTensor::new(self.weight.clone()),
+            weight: self.weight.clone().into_cpu(),
             layout: self.layout,
             bias: self.bias_o.clone().map(CpuTensor::new),
             adapter: self.adapter.as_ref().map(|adapter| CpuAdapter {
@@ -199,7 +200,7 @@ impl LinearMap {
     }
 
     fn generic_apply(&self, x_bti: Tensor<3>) -> Tensor<3> {
-        let (weight, bias_o) = (self.weight.clone(), self.bias_o.clone());
+        let (weight, bias_o) = (self.weight.clone().into_tensor(), self.bias_o.clone());
         let y_bto = match self.layout {
             WeightLayout::OutIn => generic_linear(x_bti.clone(), weight, bias_o),
             WeightLayout::InOut => generic_linear_io(x_bti.clone(), weight, bias_o),
@@ -227,7 +228,7 @@ fn generic_maps(x_bti: &Tensor<3>, maps: &[LinearMap]) -> Tensor<3> {
     #[cfg(feature = "gpu")]
     if maps.len() > 1
         && maps.iter().all(LinearMap::is_plain)
-        && let weights = maps.iter().map(|map| map.weight.clone()).collect::<Vec<_>>()
+        && let weights = maps.iter().map(|map| map.weight.clone().into_tensor()).collect::<Vec<_>>()
         && let Some(out_bto) = crate::linear::side_by_side(x_bti, &weights)
     {
         return out_bto;

@@ -3,12 +3,13 @@
 use burn::tensor::Tensor;
 
 use crate::linear::linear;
+use crate::weight::WeightTensor;
 
 /// `cap(hidden · weightᵀ · scale)`.
 #[derive(Clone, Debug)]
 pub struct Head {
     /// The weight, `[v, d]`.
-    pub weight_vd: Tensor<2>,
+    pub weight_vd: WeightTensor,
     /// Factor of the logits.
     pub scale: f64,
     /// Soft cap of the scaled logits: `cap · tanh(logit / cap)` (Gemma Team 2024, Gemma 2, section 2).
@@ -18,6 +19,13 @@ pub struct Head {
 impl From<Tensor<2>> for Head {
     /// A head without factor and cap.
     fn from(weight_vd: Tensor<2>) -> Self {
+        WeightTensor::Dense(weight_vd).into()
+    }
+}
+
+impl From<WeightTensor> for Head {
+    /// A head without factor and cap.
+    fn from(weight_vd: WeightTensor) -> Self {
         Self { weight_vd, scale: 1.0, soft_cap: None }
     }
 }

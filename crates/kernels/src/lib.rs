@@ -81,7 +81,8 @@ pub use grad_buffer::{donate_grad_buffer, reclaim_grad_buffer};
 pub use head::{Head, HeadLoss};
 pub use host::with_host_values;
 pub use kernels_cpu::{
-    AllThreads, LoopTimes, SamplingWeights, exponentials, recorded as recorded_loops,
+    AllThreads, BlockMatrix, LoopTimes, SamplingWeights, TensorType, exponentials,
+    recorded as recorded_loops,
 };
 pub use linear::{linear, linear_io};
 pub use logprobs::{LogProbs, linear_logprobs};
@@ -100,5 +101,5 @@ pub use precision::{
 pub use recompute::{recompute, recomputes_on};
 pub use rope::rope;
 pub use threads::{fill_parts, n_threads, on_pool, set_threads, start_threads};
-pub use weight::round_weight;
+pub use weight::{WeightTensor, block_bytes, block_matrix, block_values, round_weight};
 pub use wgpu_facts::{AdapterFacts, AdapterKind, WgpuFacts, WgpuProblem};

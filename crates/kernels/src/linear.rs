@@ -7,7 +7,7 @@ use crate::device::is_cpu;
 use crate::dispatch::{KernelSet, Select};
 use crate::matmul::matmul;
 use crate::precision::precision;
-use crate::weight::as_f32;
+use crate::weight::{WeightTensor, as_f32};
 
 /// From this many rows on, burn's matrix product on the CPU is as fast with the weight on either side.
 ///
@@ -18,31 +18,33 @@ const FEW_ROWS: usize = 64;
 /// `x · weightᵀ + bias` over the last dimension, weight `[out, in]` as in Hugging Face's Linear.
 pub fn linear<const D: usize>(
     x: Tensor<D>,
-    weight_oi: Tensor<2>,
+    weight_oi: impl Into<WeightTensor>,
     bias_o: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    match Select::new().float(&x).weight(&weight_oi).optional(bias_o.as_ref()).kernel_set() {
+    let weight_oi = weight_oi.into();
+    match Select::new().float(&x).stored(&weight_oi).optional(bias_o.as_ref()).kernel_set() {
         KernelSet::Cpu => cpu_linear(x, weight_oi, WeightLayout::OutIn, bias_o),
-        KernelSet::Generic => generic_linear(x, weight_oi, bias_o),
+        KernelSet::Generic => generic_linear(x, weight_oi.into_tensor(), bias_o),
     }
 }
 
 /// `x · weight + bias` over the last dimension, weight `[in, out]` as in GPT-2's Conv1D.
 pub fn linear_io<const D: usize>(
     x: Tensor<D>,
-    weight_io: Tensor<2>,
+    weight_io: impl Into<WeightTensor>,
     bias_o: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    match Select::new().float(&x).weight(&weight_io).optional(bias_o.as_ref()).kernel_set() {
+    let weight_io = weight_io.into();
+    match Select::new().float(&x).stored(&weight_io).optional(bias_o.as_ref()).kernel_set() {
         KernelSet::Cpu => cpu_linear(x, weight_io, WeightLayout::InOut, bias_o),
-        KernelSet::Generic => generic_linear_io(x, weight_io, bias_o),
+        KernelSet::Generic => generic_linear_io(x, weight_io.into_tensor(), bias_o),
     }
 }
 
 /// The CPU kernel, with all rows in one batch.
 pub(crate) fn cpu_linear<const D: usize>(
     x: Tensor<D>,
-    weight: Tensor<2>,
+    weight: WeightTensor,
     layout: WeightLayout,
     bias_o: Option<Tensor<1>>,
 ) -> Tensor<D> {
@@ -50,7 +52,7 @@ pub(crate) fn cpu_linear<const D: usize>(
     let n_rows = dims[..D - 1].iter().product::<usize>();
     let x_1ni: Tensor<3> = x.reshape([1, n_rows, dims[D - 1]]);
     let map = CpuLinearMap {
-        weight: CpuTensor::new(weight),
+        weight: weight.into_cpu(),
         layout,
         bias: bias_o.map(CpuTensor::new),
         adapter: None,

@@ -31,6 +31,7 @@ pub fn linear_logprobs(
     let head = head.into();
     let hidden_nd = head.scaled(hidden_nd);
     let Head { weight_vd, soft_cap, .. } = head;
+    let weight_vd = weight_vd.into_tensor();
     match Select::new().float(&hidden_nd).weight(&weight_vd).kernel_set() {
         KernelSet::Cpu => {
             let (hidden, weight) = (CpuTensor::new(hidden_nd), CpuTensor::new(weight_vd));

@@ -18,8 +18,8 @@ pub fn add_lora<const D: usize>(
 ) -> Tensor<D> {
     match Select::new().float(&x).weight(&a_ri).weight(&b_or).kernel_set() {
         KernelSet::Cpu => {
-            let narrow = cpu_linear(x, a_ri, WeightLayout::OutIn, None).mul_scalar(scale);
-            y + cpu_linear(narrow, b_or, WeightLayout::OutIn, None)
+            let narrow = cpu_linear(x, a_ri.into(), WeightLayout::OutIn, None).mul_scalar(scale);
+            y + cpu_linear(narrow, b_or.into(), WeightLayout::OutIn, None)
         }
         KernelSet::Generic => generic_add_lora(y, x, a_ri, b_or, scale),
     }

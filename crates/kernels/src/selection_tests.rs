@@ -8,6 +8,7 @@ use crate::fused_linear::{Adapter, LinearInput, LinearMap, WeightLayout, fused_l
 use crate::linear::linear;
 use crate::lora::add_lora;
 use crate::norm::rms_norm;
+use crate::weight::WeightTensor;
 
 /// Kernels call kernels of their own set: none of them selects again.
 #[test]
@@ -20,7 +21,7 @@ fn a_call_selects_once() {
     let angles = Tensor::<3>::ones([1, 2, 2], &Device::flex());
     let adapter = Adapter { a_ri: ones([1, 6]), b_or: ones([3, 1]), scale: 1.0 };
     let map = LinearMap {
-        weight: ones([3, 6]),
+        weight: WeightTensor::Dense(ones([3, 6])),
         layout: WeightLayout::OutIn,
         bias_o: None,
         adapter: Some(adapter),

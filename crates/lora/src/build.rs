@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use kernels::WeightLayout;
 use nn::{
     Adapter, DoraAdapter, DropoutKey, Embedding, EmbeddingAdapter, LoraAdapter, LoraDropout,
-    LoraEmbedding, Projection, row_norms,
+    LoraEmbedding, Projection, Weight, row_norms,
 };
 use seed::{Purpose, Rng};
 
@@ -150,6 +150,9 @@ fn take_out(
         LoraInit::Pissa => pissa,
         LoraInit::Olora => olora,
     };
+    if let Weight::Blocks(_) = slot.base().weight {
+        slot.weight_mut().dequantise();
+    }
     if slot.base().weight.dense().is_none_or(|weight| weight.dtype() != DType::F32) {
         return Err(Error::NotInF32 { layer: layer.name.clone() });
     }

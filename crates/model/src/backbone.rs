@@ -1,9 +1,10 @@
 //! The two kinds of backbone: the decoder with rotary positions, which most families configure, and GPT-2.
 
 use arch::ModelConfig;
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use nn::{Embedding, Input, KvCache, NamedProjection, prefixed};
+use kernels::WeightTensor;
+use nn::{Embedding, Input, KvCache, NamedProjection, Weight, prefixed};
 
 use crate::build::Builder;
 use crate::decoder::Decoder;
@@ -93,12 +94,12 @@ impl Backbone {
 
     /// The device of the weights.
     pub fn device(&self) -> Device {
-        self.decoder().embedding().weight.val().device()
+        self.decoder().embedding().weight.device()
     }
 
     /// Whether the weights are on a device with autodiff.
     pub fn is_autodiff(&self) -> bool {
-        self.decoder().embedding().weight.val().is_autodiff()
+        self.decoder().embedding().weight.dense().is_some_and(|weight| weight.is_autodiff())
     }
 
     /// The token embedding with its Hugging Face name (without `.weight`).
@@ -110,13 +111,18 @@ impl Backbone {
 
     /// The token embedding as the weight of an output layer that shares it, `[v, d]`.
     pub fn embedding_weight(&self) -> Tensor<2> {
+        self.output_weight().into_tensor()
+    }
+
+    /// As [`Self::embedding_weight`], as it is stored.
+    pub(crate) fn output_weight(&self) -> WeightTensor {
         self.decoder().embedding().output_weight()
     }
 
     /// Appends rows to the token embedding, each the mean of the old ones.
     pub(crate) fn grow_vocabulary(&mut self, vocab_size: usize) {
         let (_, embedding) = self.embedding_mut();
-        embedding.weight = Param::from_tensor(grown(embedding.weight.val(), vocab_size));
+        embedding.weight = Weight::new(grown(embedding.weight.val(), vocab_size));
     }
 }
 

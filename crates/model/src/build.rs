@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use arch::{Init, ParamSpec, RopeParameters, RopeTable};
 use burn::tensor::{Device, Tensor, TensorData};
-use kernels::{PackedFormat, PackedLayout};
+use kernels::{PackedFormat, PackedLayout, TensorType};
 use nn::{Conv1d, Embedding, LayerNorm, Linear, RmsNorm, RopeTables, Weight};
 use seed::{Purpose, Rng};
 
@@ -20,6 +20,11 @@ pub trait ParameterSource {
 
     /// The codes of a weight `[out, in]` that is packed into 4 or 8 bits; `None` if it is not.
     fn packed(&mut self, _: &str, _: &[usize]) -> Result<Option<(Vec<u8>, PackedLayout)>> {
+        Ok(None)
+    }
+
+    /// The blocks of a matrix that is kept in those of a GGUF file; `None` to read its values.
+    fn blocks(&mut self, _: &str, _: &[usize]) -> Result<Option<(TensorType, Vec<u8>)>> {
         Ok(None)
     }
 
@@ -128,6 +133,12 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// A matrix in blocks, if the source keeps them.
+    fn blocks(&mut self, full_name: &str, dims: [usize; 2]) -> Result<Option<Weight>> {
+        let blocks = self.source.blocks(full_name, &dims)?;
+        Ok(blocks.map(|(ty, bytes)| Weight::blocks(bytes, ty, dims)))
+    }
+
     fn bias(&mut self, name: &str, width: usize, present: bool) -> Result<Option<Tensor<1>>> {
         if present { self.tensor(&format!("{name}.bias"), [width]).map(Some) } else { Ok(None) }
     }
@@ -140,6 +151,9 @@ impl<'a> Builder<'a> {
         bias: bool,
     ) -> Result<Linear> {
         let full_name = format!("{}{name}.weight", self.prefix);
+        if let Some(weight) = self.blocks(&full_name, [d_out, d_in])? {
+            return Ok(Linear::of_weight(weight, self.bias(name, d_out, bias)?));
+        }
         let weight = match self.source.packed(&full_name, &[d_out, d_in])? {
             Some((codes, layout)) => {
                 let codes = kernels::codes_tensor(codes, &layout, &self.device.clone().inner());
@@ -168,7 +182,11 @@ impl<'a> Builder<'a> {
     }
 
     pub(crate) fn embedding(&mut self, name: &str, rows: usize, width: usize) -> Result<Embedding> {
-        Ok(Embedding::new(self.tensor(&format!("{name}.weight"), [rows, width])?))
+        let full_name = format!("{}{name}.weight", self.prefix);
+        Ok(match self.blocks(&full_name, [rows, width])? {
+            Some(weight) => Embedding::of_weight(weight),
+            None => Embedding::new(self.tensor(&format!("{name}.weight"), [rows, width])?),
+        })
     }
 
     pub(crate) fn rms_norm(&mut self, name: &str, width: usize, eps: f64) -> Result<RmsNorm> {

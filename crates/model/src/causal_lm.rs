@@ -7,7 +7,7 @@ use std::io;
 use arch::{Dtype, ModelConfig};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use kernels::Head;
+use kernels::{Head, WeightTensor};
 use nn::{AdapterRows, Input, KvCache, Linear, Projection};
 
 use crate::backbone::grown;
@@ -84,9 +84,21 @@ impl CausalLm {
         }
     }
 
+    /// As [`Self::head_weight`], as it is stored.
+    fn stored_head_weight(&self) -> WeightTensor {
+        match &self.lm_head {
+            Some(head) if head.adapter.is_none() => match head.weight.in_place() {
+                Some(weight) => weight,
+                None => head.weight.val().into(),
+            },
+            Some(head) => head.effective_weight().into(),
+            None => self.backbone.output_weight(),
+        }
+    }
+
     /// The output head: weight, factor and soft cap of the logits.
     pub fn head(&self) -> Head {
-        let weight_vd = self.head_weight();
+        let weight_vd = self.stored_head_weight();
         match self.config.decoder() {
             Some(config) => Head {
                 weight_vd,

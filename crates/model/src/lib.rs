@@ -32,7 +32,7 @@ pub use error::{Error, Result};
 pub use gpt2::Gpt2Model;
 pub use load::{
     WeightFiles, check_weights, load_causal_lm, load_causal_lm_cast_as_a_whole,
-    load_causal_lm_in_bf16, load_causal_lm_packed, load_scalar_model,
+    load_causal_lm_in_bf16, load_causal_lm_in_blocks, load_causal_lm_packed, load_scalar_model,
 };
 pub use names::{
     NamePath, NamedParameter, has_same_parameters, load_state_dict, named_parameters,

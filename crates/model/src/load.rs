@@ -7,8 +7,8 @@ use std::path::Path;
 
 use arch::{Architecture, ModelConfig, ModelInfo, ParamSpec};
 use burn::tensor::Device;
-use kernels::{PackedFormat, PackedLayout};
-use tensor_file::TensorDir;
+use kernels::{KernelSet, PackedFormat, PackedLayout};
+use tensor_file::{TensorDir, TensorType};
 
 use crate::bitsandbytes::{self, companions};
 use crate::build::{Builder, Keeps};
@@ -16,7 +16,7 @@ use crate::{CausalLm, Error, ParameterSource, Result, ScalarModel};
 
 /// The language model of a directory. On an autodiff device every parameter is trained.
 pub fn load_causal_lm(dir: &Path, device: &Device) -> Result<CausalLm> {
-    load(dir, device, false, None, None)
+    load(dir, device, Loading::default())
 }
 
 /// As [`load_causal_lm`] followed by [`crate::store_in_bf16`], without ever holding the whole model in f32. On an autodiff
@@ -26,7 +26,7 @@ pub fn load_causal_lm_in_bf16(
     device: &Device,
     keeps: &dyn Fn(&str) -> bool,
 ) -> Result<CausalLm> {
-    let model = load(dir, device, false, Some(keeps), None)?;
+    let model = load(dir, device, Loading { bf16: Some(keeps), ..Loading::default() })?;
     Ok(if model.backbone.is_autodiff() { model } else { crate::store_in_bf16(model, keeps) })
 }
 
@@ -38,7 +38,16 @@ pub fn load_causal_lm_packed(
     format: PackedFormat,
     keeps: &dyn Fn(&str) -> bool,
 ) -> Result<CausalLm> {
-    load(dir, device, false, None, Some((format, keeps)))
+    load(dir, device, Loading { packing: Some((format, keeps)), ..Loading::default() })
+}
+
+/// As [`load_causal_lm`]; the quantised matrices of a GGUF file stay in its blocks, and the results of a model in f32 are the
+/// same to the bit. Only for use without training, on the CPU with its kernels: elsewhere the weights are f32.
+pub fn load_causal_lm_in_blocks(dir: &Path, device: &Device) -> Result<CausalLm> {
+    let reads_blocks = !device.is_autodiff()
+        && kernels::is_cpu(device)
+        && kernels::kernel_set(device) == KernelSet::Cpu;
+    load(dir, device, Loading { keeps_blocks: reads_blocks, ..Loading::default() })
 }
 
 /// A format, and the weights that are not packed.
@@ -47,16 +56,22 @@ type Packing<'a> = (PackedFormat, &'a dyn Fn(&str) -> bool);
 /// As [`load_causal_lm`], for comparison with a reference that was cast to bf16 and back as a whole: in torch that rounds
 /// RoPE's frequencies too, and loading a directory does not.
 pub fn load_causal_lm_cast_as_a_whole(dir: &Path, device: &Device) -> Result<CausalLm> {
-    load(dir, device, true, None, None)
+    load(dir, device, Loading { rounds_frequencies: true, ..Loading::default() })
 }
 
-fn load(
-    dir: &Path,
-    device: &Device,
+/// How weights are stored.
+#[derive(Default)]
+struct Loading<'a> {
     rounds_frequencies: bool,
-    bf16: Option<Keeps<'_>>,
-    packing: Option<Packing<'_>>,
-) -> Result<CausalLm> {
+    /// Matrices are rounded to bf16, but for those that it names.
+    bf16: Option<Keeps<'a>>,
+    packing: Option<Packing<'a>>,
+    /// Matrices in a GGUF file's blocks stay so.
+    keeps_blocks: bool,
+}
+
+fn load(dir: &Path, device: &Device, loading: Loading<'_>) -> Result<CausalLm> {
+    let Loading { rounds_frequencies, bf16, packing, keeps_blocks } = loading;
     let info = ModelInfo::read(dir)?;
     if info.architecture != Architecture::CausalLm {
         return Err(Error::WrongHead {
@@ -69,6 +84,7 @@ fn load(
     let parameters = config.parameters();
     let file_parameters = config.file_parameters();
     let mut files = WeightFiles::open_unverified(dir, &config, &parameters, &file_parameters)?;
+    files.keeps_blocks = keeps_blocks;
     if let Some((format, keeps)) = packing {
         let layers = config.adaptable_layers().into_iter();
         let weights = layers.map(|layer| format!("{}.weight", layer.name));
@@ -126,6 +142,8 @@ pub struct WeightFiles {
     tied_head: Option<(String, StoredTensor)>,
     /// Weights that are packed as soon as they are read, and their format.
     pack: Option<(PackedFormat, BTreeSet<String>)>,
+    /// Matrices in a GGUF file's blocks are not converted.
+    keeps_blocks: bool,
 }
 
 /// A tensor of the files, by its name there, with the shape that the model requires.
@@ -196,7 +214,8 @@ impl WeightFiles {
             .and_then(|(embedding, head)| Some((embedding, take(&head)?)));
         names.retain(|name| !config.is_derived_tensor(name));
         let fits = check_names(&files, missing, &names);
-        let open = Self { files, stored, packed, zeros, tied_head, pack: None };
+        let open =
+            Self { files, stored, packed, zeros, tied_head, pack: None, keeps_blocks: false };
         if let Err(error) = fits.and_then(|()| open.check_tensors()) {
             // Damage explains tensors that do not fit.
             open.files.verify()?;
@@ -286,6 +305,15 @@ impl ParameterSource for WeightFiles {
 
     fn packed(&mut self, name: &str, shape: &[usize]) -> Result<Option<(Vec<u8>, PackedLayout)>> {
         self.read_packed(name, shape)
+    }
+
+    fn blocks(&mut self, name: &str, shape: &[usize]) -> Result<Option<(TensorType, Vec<u8>)>> {
+        // A head that repeats the embedding is compared with its values.
+        let is_compared = self.tied_head.as_ref().is_some_and(|(embedding, _)| embedding == name);
+        match self.stored.get(name).filter(|_| self.keeps_blocks && !is_compared) {
+            Some(tensor) => Ok(self.files.tensor(&tensor.name)?.with_shape(shape)?.blocks()?),
+            None => Ok(None),
+        }
     }
 
     fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {

@@ -21,9 +21,10 @@ pub struct NamePath {
 }
 
 /// Containers whose parts have no name in checkpoints.
-const UNNAMED: [&str; 7] = [
+const UNNAMED: [&str; 8] = [
     "Enum:Weight",
     "Struct:PackedWeight",
+    "Struct:BlockWeight",
     "Enum:Adapter",
     "Enum:EmbeddingAdapter",
     "Enum:Qkv",

@@ -50,7 +50,7 @@ impl BaseLayer<'_> {
         &self,
         adapter: Option<kernels::Adapter>,
     ) -> Option<kernels::LinearMap> {
-        let (weight, bias_o) = (self.weight.dense()?, self.bias_o());
+        let (weight, bias_o) = (self.weight.in_place()?, self.bias_o());
         Some(kernels::LinearMap { weight, layout: self.layout, bias_o, adapter })
     }
 

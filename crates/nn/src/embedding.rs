@@ -5,14 +5,16 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
 
-use crate::TokenRows;
+use kernels::WeightTensor;
+
 use crate::weight::{row_norms, widened};
+use crate::{TokenRows, Weight};
 
 /// A table `[v, d]`.
 #[derive(Module, Debug)]
 pub struct Embedding {
     /// `[v, d]`
-    pub weight: Param<Tensor<2>>,
+    pub weight: Weight,
     /// Changes the output.
     pub adapter: Option<EmbeddingAdapter>,
 }
@@ -42,12 +44,17 @@ pub struct LoraEmbedding {
 impl Embedding {
     /// A table of given values.
     pub fn new(weight_vd: Tensor<2>) -> Self {
-        Self { weight: Param::from_tensor(weight_vd), adapter: None }
+        Self::of_weight(Weight::new(weight_vd))
+    }
+
+    /// A table of a given weight `[v, d]`.
+    pub fn of_weight(weight: Weight) -> Self {
+        Self { weight, adapter: None }
     }
 
     /// The rows of `ids`: `[b, t, d]`.
     pub fn forward(&self, ids_bt: Tensor<2, Int>) -> Tensor<3> {
-        let out_btd = kernels::embedding(self.weight.val(), ids_bt.clone());
+        let out_btd = kernels::embedding(self.read_weight(), ids_bt.clone());
         match &self.adapter {
             None => out_btd,
             Some(EmbeddingAdapter::Lora(lora)) => lora.forward(&self.weight, ids_bt, out_btd),
@@ -58,18 +65,21 @@ impl Embedding {
     /// The table as the weight of an output layer that shares it, `[v, d]`: with the trained rows of tokens.
     ///
     /// Factors are not applied: they adapt the input side alone, and a model that has some has an output layer of its own.
-    pub fn output_weight(&self) -> Tensor<2> {
+    pub fn output_weight(&self) -> WeightTensor {
         match &self.adapter {
-            Some(EmbeddingAdapter::Tokens(rows)) => rows.replace(widened(self.weight.val())),
-            Some(EmbeddingAdapter::Lora(_)) | None => self.weight.val(),
+            Some(EmbeddingAdapter::Tokens(rows)) => rows.replace(widened(self.weight.val())).into(),
+            Some(EmbeddingAdapter::Lora(_)) | None => self.read_weight(),
         }
+    }
+
+    fn read_weight(&self) -> WeightTensor {
+        self.weight.in_place().unwrap_or_else(|| self.weight.val().into())
     }
 
     /// Merges the adapter into the table and returns it; the slot is empty then.
     pub fn merge_adapter(&mut self) -> Option<EmbeddingAdapter> {
         let adapter = self.adapter.take()?;
-        let weight = self.weight.clone();
-        self.weight = kernels::update_param(weight, |weight_vd| match &adapter {
+        self.weight.update(|weight_vd| match &adapter {
             EmbeddingAdapter::Lora(lora) => lora.merge(widened(weight_vd)),
             EmbeddingAdapter::Tokens(rows) => rows.merge(widened(weight_vd)),
         });
@@ -97,12 +107,7 @@ impl LoraEmbedding {
         }
     }
 
-    fn forward(
-        &self,
-        weight: &Param<Tensor<2>>,
-        ids_bt: Tensor<2, Int>,
-        out_btd: Tensor<3>,
-    ) -> Tensor<3> {
+    fn forward(&self, weight: &Weight, ids_bt: Tensor<2, Int>, out_btd: Tensor<3>) -> Tensor<3> {
         let narrow_btr = kernels::embedding(self.lora_embedding_A.val().transpose(), ids_bt);
         let b_dr = self.lora_embedding_B.val();
         let change_btd = kernels::linear(narrow_btr.mul_scalar(self.scale), b_dr, None);

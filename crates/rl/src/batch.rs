@@ -77,7 +77,7 @@ impl EpisodeBatch {
         let mut head = model.head();
         let [v, d] = head.weight_vd.dims();
         if let Some(n_ids) = sampling.vocab_size.filter(|n_ids| *n_ids < v) {
-            head.weight_vd = head.weight_vd.slice([0..n_ids, 0..d]);
+            head.weight_vd = head.weight_vd.into_tensor().slice([0..n_ids, 0..d]).into();
         }
         let temperature = conventions.temperature(sampling.temperature);
         (kernels::linear_logprobs(hidden_nd, head, targets_n, temperature), auxiliary)

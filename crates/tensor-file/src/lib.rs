@@ -19,6 +19,7 @@ pub use dir::TensorDir;
 pub use dtype::{Element, StoredDtype};
 pub use error::{Error, Result};
 pub use file::TensorFile;
+pub use gguf::TensorType;
 pub use safetensors::{SafetensorsWriter, TensorSpec};
 pub use shards::{INDEX_FILE, WEIGHTS_FILE, index_json, shard_name, split_by_bytes};
 pub use view::TensorView;

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use fsio::{MappedFile, Verification};
-use gguf::ModelFile;
+use gguf::{ModelFile, TensorType};
 
 use crate::info::TensorInfo;
 use crate::{Error, Result};
@@ -82,6 +82,14 @@ impl Source {
         let bytes: &[u8] = bytemuck::cast_slice(&values);
         let range = bytes.get(start as usize..).and_then(|rest| rest.get(..out.len()));
         range.map(|range| out.copy_from_slice(range)).ok_or_else(|| self.ends_early())
+    }
+
+    /// A matrix of a GGUF file in the blocks that the file has; `None` if it has none.
+    pub(crate) fn read_blocks(&self, info: &TensorInfo) -> Result<Option<(TensorType, Vec<u8>)>> {
+        match &self.data {
+            Data::Gguf(file) => Ok(file.read_blocks(&info.name)?),
+            Data::Read(_) | Data::Mapped(_) => Ok(None),
+        }
     }
 
     /// Maps a file of a verified directory. It is compared again, unless it is unchanged since.

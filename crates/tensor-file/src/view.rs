@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use arch::Dtype;
+use gguf::TensorType;
 
 use crate::info::TensorInfo;
 use crate::source::Source;
@@ -112,6 +113,12 @@ impl<'a> TensorView<'a> {
         let mut values = vec![0.0; self.n_elements()];
         self.read_weights(dtype, 0, &mut values)?;
         Ok(values)
+    }
+
+    /// The blocks of a matrix of a GGUF file, row after row, all of whose values are finite; `None` if it is stored as single
+    /// numbers, or not as this tensor.
+    pub fn blocks(self) -> Result<Option<(TensorType, Vec<u8>)>> {
+        self.source.read_blocks(self.info)
     }
 
     /// Whether a weight, widened to f32, has exactly these values; compared chunk by chunk.

@@ -9,7 +9,7 @@ use fsio::DirWriter;
 use lora::{ADAPTER_WEIGHTS, Adapted};
 use model::{
     Adaptable, CausalLm, SavedModel, ScalarModel, load_causal_lm, load_causal_lm_in_bf16,
-    load_causal_lm_packed, load_scalar_model,
+    load_causal_lm_in_blocks, load_causal_lm_packed, load_scalar_model,
 };
 use nn::{DropoutKey, PackedFormat};
 use plan::{BASE_FILE, BaseFile, LoraPlan, Plan, StagePlan, Start, base_of};
@@ -85,9 +85,12 @@ impl TrainedModel for ScalarModel {
 pub struct BaseModelCache {
     device: Device,
     dtype: BaseDtype,
+    /// Whether the matrices of a language model stay in the blocks of its GGUF file.
+    keeps_blocks: bool,
     /// Adapters that train some of the base model's parameters, which stay f32.
     adapters: Vec<AdapterLayout>,
-    language_models: BTreeMap<(PathBuf, BaseDtype), CausalLm>,
+    /// By directory, and by how weights are stored.
+    language_models: BTreeMap<(PathBuf, BaseDtype, bool), CausalLm>,
     scorers: BTreeMap<(PathBuf, BaseDtype), ScalarModel>,
 }
 
@@ -96,13 +99,21 @@ impl BaseModelCache {
     pub fn new(device: &Device) -> Self {
         let (language_models, scorers) = (BTreeMap::new(), BTreeMap::new());
         let (dtype, adapters) = (BaseDtype::F32, Vec::new());
-        Self { device: device.clone(), dtype, adapters, language_models, scorers }
+        let keeps_blocks = false;
+        Self { device: device.clone(), dtype, keeps_blocks, adapters, language_models, scorers }
     }
 
     /// Stores weights in `dtype`. Weights in bf16 cannot be trained, but adapters on them can.
     #[must_use]
     pub fn storing(self, dtype: BaseDtype) -> Self {
         Self { dtype, ..self }
+    }
+
+    /// Keeps quantised matrices of a GGUF file in its blocks, for a model that only generates. Its results are those of
+    /// weights in f32, to the bit. The base model of an adapter is stored in f32 all the same.
+    #[must_use]
+    pub fn keeping_blocks(self) -> Self {
+        Self { keeps_blocks: true, ..self }
     }
 
     /// Stores weights in the `base_dtype` of a planned adapter; in f32 without an adapter.
@@ -171,7 +182,8 @@ impl BaseModelCache {
     }
 
     fn language_model(&mut self, dir: &Path) -> Result<CausalLm> {
-        let key = (std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned()), self.dtype);
+        let path = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        let key = (path, self.dtype, self.keeps_blocks);
         if let Some(model) = self.language_models.get(&key) {
             return Ok(model.clone());
         }
@@ -182,6 +194,7 @@ impl BaseModelCache {
             None if self.dtype == BaseDtype::Bf16 => {
                 load_causal_lm_in_bf16(dir, &self.device, &trains)?
             }
+            None if self.keeps_blocks => load_causal_lm_in_blocks(dir, &self.device)?,
             None => load_causal_lm(dir, &self.device)?,
         };
         let model = self.stored(model);
@@ -227,7 +240,10 @@ impl BaseModelCache {
     }
 
     fn with_adapter<M: TrainedModel>(&mut self, base: &Path, adapter: &Path) -> Result<M> {
-        let (model, source) = self.with_recorded_dtype(adapter, |bases| M::open(base, 0, bases))?;
+        let keeps_blocks = std::mem::replace(&mut self.keeps_blocks, false);
+        let opened = self.with_recorded_dtype(adapter, |bases| M::open(base, 0, bases));
+        self.keeps_blocks = keeps_blocks;
+        let (model, source) = opened?;
         let (Adapted { model, .. }, peft) = lora::load(model, adapter)?;
         if source == WeightSource::NewHead && !peft.saves_head {
             return Err(Error::NoHead { dir: adapter.to_owned() });

@@ -88,18 +88,23 @@ pub(super) fn show_file(path: &Path, n: usize, json: bool) -> Result<()> {
     }
 }
 
-/// Prints the start of the first `n` text files, each of which is one document.
+/// Prints the start of the first `n` text files, each of which is one document. All are opened before anything is printed,
+/// because training refuses a source with an empty one.
 fn show_texts(path: &Path, spec: &SourceSpec, n: usize, json: bool) -> Result<()> {
     let name = path.display();
+    let mut first = Vec::new();
+    for file in &spec.files {
+        let (text, is_whole) = data::text_start(file, SHOWN_TEXT_BYTES)?;
+        if first.len() < n {
+            first.push(json!({ "text": if is_whole { text } else { format!("{text}…") } }));
+        }
+    }
     if !json {
         let n_files = spec.files.len() as u64;
         let (documents, files) = (counted(n_files, "document"), counted(n_files, "file"));
         print(&format!("{name}: {documents} in {files}\n  [pretrain]: the text of each file\n"))?;
     }
-    for file in spec.files.iter().take(n) {
-        let (text, is_whole) = data::text_start(file, SHOWN_TEXT_BYTES)?;
-        let shown = if is_whole { text } else { format!("{text}…") };
-        let row = json!({ "text": shown });
+    for row in first {
         print(&if json { format!("{row}\n") } else { format!("{row:#}\n") })?;
     }
     if json {

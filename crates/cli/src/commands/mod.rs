@@ -117,7 +117,7 @@ pub(crate) fn open_model_as<M: TrainedModel>(
     base: Option<&Path>,
     device: &str,
 ) -> Result<(M, Tokenizer)> {
-    open_model_among(&mut bases_for_generation(dtype, device)?, path, base)
+    open_model_among(&mut bases_for_generation(dtype, device)?.keeping_blocks(), path, base)
 }
 
 /// An empty cache of models for generation, whose weights and matrix products have the named type. Models that are opened

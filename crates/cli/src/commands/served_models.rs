@@ -1,6 +1,7 @@
 //! Opens the models of `temper serve`. Adapters of one base model become one model with the base, so that their requests are
 //! decoded together.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ::serve::{Models, NamedModel};
@@ -26,7 +27,8 @@ struct Opened {
 
 /// Opens all models.
 pub(super) fn open(args: &ServeArgs) -> Result<Models> {
-    let mut bases = bases_for_generation(&args.dtype, &args.device)?;
+    let bases = bases_for_generation(&args.dtype, &args.device)?;
+    let mut bases = if are_apart(args)? { bases.keeping_blocks() } else { bases };
     let mut rest = Vec::new();
     for (idx, named) in args.models.iter().enumerate() {
         rest.push(open_one(&mut bases, args, idx, named)?);
@@ -50,6 +52,18 @@ pub(super) fn open(args: &ServeArgs) -> Result<Models> {
     // The first name is the one that the page chooses.
     named.sort_by_key(|(idx, _)| *idx);
     Ok(Models { models, named: named.into_iter().map(|(_, named)| named).collect() })
+}
+
+/// Whether each model has weights of its own. Adapters are joined with weights in f32.
+fn are_apart(args: &ServeArgs) -> Result<bool> {
+    let mut seen = BTreeSet::new();
+    for named in &args.models {
+        let dir = ::plan::locate_argument(&named.path)?;
+        if ::plan::is_adapter(&dir) || !seen.insert(absolute(&dir)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn open_one(

@@ -9,6 +9,7 @@ use crate::support::root;
 /// Crates that build without tensors.
 const WITHOUT_BURN: &[&str] = &[
     "fsio",
+    "ggml-blocks",
     "gguf",
     "seed",
     "hub",

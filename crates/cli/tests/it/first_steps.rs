@@ -201,14 +201,17 @@ fn a_data_file_is_described() {
                 [{\"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {}}}]}]}\n";
     assert!(!described("calls.jsonl", call).contains("not read"));
     // A text file is one document, as training reads it, however long its lines are.
-    place.write("book.txt", &format!("{}\n\nThe end.\n", "word ".repeat(1_000_000)));
+    place.write("book.txt", format!("{}\n\nThe end.\n", "word ".repeat(1_000_000)));
     let book = place.temper(&["data", "inspect", "book.txt"]);
     assert_eq!(book.code, Some(0), "{}", book.stderr);
     assert!(book.stdout.starts_with("book.txt: 1 document in 1 file\n  [pretrain]: "));
     assert!(book.stdout.contains("word word …") && book.stdout.len() < 1000, "{}", book.stdout);
-    place.write("blank.txt", " \n\t\n");
-    let error = place.error(&["data", "inspect", "blank.txt"]);
-    assert!(error.contains("blank.txt: file is empty"), "{error}");
+    for blank in [" \n\t\n".to_owned(), " \n\t\n".repeat(1000)] {
+        place.write("blank.txt", &blank);
+        let refused = place.temper(&["data", "inspect", "blank.txt"]);
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""));
+        assert!(refused.stderr.contains("blank.txt: file is empty"), "{}", refused.stderr);
+    }
     place.write("odd.jsonl", "{\"a\": 1, \"b\": 2}\n");
     let error = place.error(&["data", "inspect", "odd.jsonl"]);
     assert!(error.contains("odd.jsonl:1: cannot tell how to read"), "{error}");

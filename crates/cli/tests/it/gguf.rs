@@ -9,10 +9,13 @@ const TEXT: &str = "The quick brown fox jumps over the lazy dog, again and again
 
 /// A directory with a trained model in runs/tiny/pretrain, and the same model as model.gguf.
 fn exported() -> Place {
+    exported_from(tiny_recipe("{ path = \"text.txt\" }", ""))
+}
+
+/// As [`exported`], of another recipe.
+fn exported_from(recipe: String) -> Place {
     let place = Place::new();
-    place
-        .write("text.txt", TEXT.repeat(40))
-        .write("tiny.toml", tiny_recipe("{ path = \"text.txt\" }", ""));
+    place.write("text.txt", TEXT.repeat(40)).write("tiny.toml", recipe);
     for args in [
         &["run", "tiny.toml"][..],
         &["export", "runs/tiny/pretrain", "--to", "model.gguf", "--gguf", "f32"],
@@ -73,6 +76,46 @@ fn a_file_is_a_model() {
     bytes[last] ^= 1;
     place.write("model.gguf", bytes);
     assert_snapshot!(place.error(&["generate", "runs/more/sft", "--prompt", "x"]));
+}
+
+/// Weights that stay quantised in memory give the tokens and log-probabilities of the same weights in f32, which a directory has.
+#[test]
+fn quantised_weights_have_the_results_of_their_values() {
+    let recipe = tiny_recipe("{ path = \"text.txt\" }", "");
+    // Rows of whole blocks.
+    let recipe = recipe.replace("_size = 16", "_size = 64").replace("_size = 32", "_size = 64");
+    let place = exported_from(recipe);
+    for kind in ["q8_0", "q4_0"] {
+        let (file, dir) = (format!("{kind}/model.gguf"), format!("back-{kind}"));
+        for args in [
+            ["export", "runs/tiny/pretrain", "--to", &file, "--gguf", kind],
+            ["export", &file, "--to", &dir, "--dtype", "f32"],
+        ] {
+            let outcome = place.temper(&args);
+            assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        }
+        assert_eq!(tokens(&place, &file), tokens(&place, &dir), "{kind}");
+
+        let device = kernels::device("cpu").expect("every machine has one");
+        let path = |name: &str| place.path().join(name);
+        let models = [
+            model::load_causal_lm_in_blocks(&path(&file), &device),
+            model::load_causal_lm(&path(&file), &device),
+            model::load_causal_lm(&path(&dir), &device),
+        ];
+        let settings = generate::Settings { n: 3, max_new_tokens: 8, ..Default::default() };
+        let prompts: Vec<Vec<u32>> = (1..5).map(|n| (n..3 * n).collect()).collect();
+        let [in_blocks, widened, directory] = models.map(|model| {
+            let model = model.expect("a model");
+            generate::generate(&model, &prompts, &settings, 5, |_| ()).expect("completions")
+        });
+        for (got, want) in in_blocks.iter().zip(&widened) {
+            let bits = |logprobs: &[f32]| logprobs.iter().map(|p| p.to_bits()).collect::<Vec<_>>();
+            assert_eq!(got.tokens, want.tokens, "{kind}");
+            assert_eq!(bits(&got.logprobs), bits(&want.logprobs), "{kind}");
+        }
+        assert!(widened.len() == 12 && widened == directory, "{kind}");
+    }
 }
 
 /// Exports in one directory keep each other's Modelfile: the second one is named after its model.

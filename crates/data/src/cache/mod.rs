@@ -28,7 +28,7 @@ pub(crate) use store::{PoolCounts, TokenStore};
 const LOCKS: &str = "locks";
 
 /// Version of the builder. Increment it when the same inputs produce different tokens.
-pub(crate) const BUILDER_VERSION: u32 = 4;
+pub(crate) const BUILDER_VERSION: u32 = 5;
 
 /// Kind of samples that rows are converted to.
 #[derive(Clone, Copy, Debug)]

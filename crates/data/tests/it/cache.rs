@@ -152,6 +152,27 @@ fn a_text_file_of_white_space_is_empty() {
     assert!(error.ends_with("blank.txt: file is empty"), "{error}");
     let spec = SourceSpec::file(file(folder.path(), "text.txt", format!("{blank}x")));
     prepare_one(&cache, &spec, &tokenizer);
+    // Of a file that begins with empty lines, a limit may leave these alone.
+    let path = file(folder.path(), "cut.txt", "\n\n\ntext\n");
+    prepare_one(&cache, &SourceSpec { limit: Some(2), ..SourceSpec::file(path) }, &tokenizer);
+}
+
+/// Rows are treated as text files are: they are counted, and nothing is trained on them.
+#[test]
+fn rows_of_white_space_are_empty() {
+    let folder = folder();
+    let (cache, tokenizer) = (folder.path().join("cache"), bpe());
+    let counts = |name: &str, rows: &str| {
+        let spec = SourceSpec::file(file(folder.path(), name, rows));
+        let prepared = prepare_one(&cache, &spec, &tokenizer).0;
+        let dataset = Dataset::pretrain(&prepared, &run(2, 1, 1.0), Packing::Stream).unwrap();
+        let counts = dataset.counts();
+        (counts.rows, counts.samples, counts.empty)
+    };
+    let row = |text: &str| format!("{{\"text\": \"{text}\"}}\n");
+    let rows = row("a text") + &row(" \\n\\t ") + &row("") + &row(" b c d ");
+    assert_eq!(counts("x.jsonl", &rows), (4, 2, 2));
+    assert_eq!(counts("x.csv", "text\na text\n\"  \"\n b c d \n"), (3, 2, 1));
 }
 
 #[test]

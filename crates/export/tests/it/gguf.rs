@@ -5,7 +5,8 @@ use std::path::Path;
 use ::gguf::{FileType, GgufFile};
 use arch::Family;
 use export::{Error, MODELFILE, gguf};
-use model::{CausalLm, load_causal_lm, visit_tensors};
+use model::{Adaptable, CausalLm, load_causal_lm, load_causal_lm_in_blocks, visit_tensors};
+use nn::{TokenBatch, Weight};
 use serde_json::json;
 use tokenizer::Tokenizer;
 
@@ -89,6 +90,53 @@ fn every_type_opens() {
             assert!(worst <= 0.14 * largest, "{file_type} {name}: {worst} of {largest}");
         }
     }
+}
+
+/// Quantised matrices that stay in their blocks: the bytes of the file, and the logits of weights in f32.
+#[test]
+fn blocks_stay_as_they_are() {
+    let tokenizer = byte_tokenizer();
+    let device = kernels::device("cpu").expect("every machine has one");
+    for family in [Family::Llama, Family::Qwen2, Family::Mixtral] {
+        let sizes = json!({ "hidden_size": 256, "intermediate_size": 512 });
+        let model = model(family, tokenizer.vocab_size(), sizes);
+        let place = tempfile::tempdir().expect("a temporary directory");
+        for file_type in FileType::ALL {
+            let path = place.path().join(file_type.name()).join("model.gguf");
+            gguf(&model, &tokenizer, file_type, &path).expect("exported");
+            let dense = load(&path);
+            let mut blocks = load_causal_lm_in_blocks(&path, &device).expect("a model");
+            assert_eq!(stays(&mut blocks), stays_in_file(&path), "{file_type}");
+            for (rows, n) in [(1, 1), (1, 3), (1, 40), (2, 100)] {
+                let ids: Vec<u32> = (0..n).map(|idx| idx * 7 % 200).collect();
+                let batch = TokenBatch::of_rows(&ids, rows, &device);
+                let [got, want] = [&blocks, &dense].map(|model| {
+                    let logits = model.logits(model.forward(&batch).hidden_btd);
+                    testkit::values(&logits).into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                });
+                assert!(got == want, "{file_type}, {n} tokens");
+            }
+        }
+    }
+}
+
+/// Number of bytes of the linear layers and the embedding that are in blocks.
+fn stays(model: &mut CausalLm) -> usize {
+    let bytes = |weight: &Weight| match weight {
+        Weight::Blocks(blocks) => blocks.bytes.dims()[0],
+        Weight::Dense(_) | Weight::Packed(_) => 0,
+    };
+    let layers = model.backbone_mut().projections_mut();
+    let n_bytes = layers.iter().map(|(_, layer)| bytes(layer.base().weight)).sum::<usize>();
+    let head = model.lm_head.as_ref().map_or(0, |head| bytes(&head.weight));
+    n_bytes + head + bytes(&model.backbone.embedding_mut().1.weight)
+}
+
+/// Number of bytes of the file's quantised matrices.
+fn stays_in_file(path: &Path) -> usize {
+    let file = GgufFile::open(path).expect("a file");
+    let blocks = file.tensors().iter().filter(|info| info.ty.block_elements() > 1);
+    blocks.map(|info| info.ty.bytes(info.n_elements() as u64).expect("blocks") as usize).sum()
 }
 
 #[test]

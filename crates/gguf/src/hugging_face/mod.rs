@@ -100,6 +100,21 @@ impl ModelFile {
         self.file.read_part(&place.gguf_name, expert * n, n)
     }
 
+    /// A matrix in the blocks that the file has, row after row; `None` of values that are stored one by one, and of other
+    /// tensors than matrices that have the same rows in both formats.
+    pub fn read_blocks(&self, name: &str) -> Result<Option<(crate::TensorType, Vec<u8>)>> {
+        let place = self.place(name)?;
+        let info = self.file.tensor(&place.gguf_name).ok_or_else(|| self.missing(name))?;
+        let &[rows, columns] = place.shape.as_slice() else { return Ok(None) };
+        if info.ty.block_elements() == 1 || !place.transform.keeps_rows() {
+            return Ok(None);
+        }
+        let n = rows * columns;
+        let first = place.expert.unwrap_or(0) * n;
+        let bytes = self.file.read_part_bytes(&place.gguf_name, first, n)?;
+        Ok(Some((info.ty, place.transform.read_rows(bytes, rows))))
+    }
+
     fn place(&self, name: &str) -> Result<&Place> {
         self.tensors.get(name).ok_or_else(|| self.missing(name))
     }

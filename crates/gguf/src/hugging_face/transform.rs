@@ -73,9 +73,23 @@ impl Transform {
             Self::None | Self::Row => values,
             Self::AddOne => values.into_iter().map(|value| value - 1.0).collect(),
             Self::Transpose => transpose(&values, shape),
-            Self::PairRows { n_heads } => {
-                move_rows(&values, shape, n_heads, |half, row| row % 2 * half + row / 2)
-            }
+            Self::PairRows { n_heads } => move_rows(&values, shape, n_heads, unpaired),
+        }
+    }
+
+    /// Whether the rows of a matrix are the same in both formats, in whatever order.
+    pub(super) fn keeps_rows(self) -> bool {
+        match self {
+            Self::None | Self::PairRows { .. } => true,
+            Self::AddOne | Self::Transpose | Self::Row => false,
+        }
+    }
+
+    /// Moves rows from GGUF's order, if the transform keeps them.
+    pub(super) fn read_rows(self, bytes: Vec<u8>, n_rows: usize) -> Vec<u8> {
+        match self {
+            Self::PairRows { n_heads } => move_rows(&bytes, &[n_rows], n_heads, unpaired),
+            Self::None | Self::AddOne | Self::Transpose | Self::Row => bytes,
         }
     }
 
@@ -102,13 +116,18 @@ fn transpose(values: &[f32], shape: &[usize]) -> Vec<f32> {
     out
 }
 
+/// The row of a head whose halves do not alternate.
+fn unpaired(half: usize, row: usize) -> usize {
+    row % 2 * half + row / 2
+}
+
 /// Moves row `row` of every head to row `to(half, row)`, `half` being half the rows of a head.
-fn move_rows(
-    values: &[f32],
+fn move_rows<T: Copy>(
+    values: &[T],
     shape: &[usize],
     n_heads: usize,
     to: impl Fn(usize, usize) -> usize,
-) -> Vec<f32> {
+) -> Vec<T> {
     let n_rows = shape.first().copied().unwrap_or(0);
     let width = values.len().checked_div(n_rows).unwrap_or(0);
     let head_rows = n_rows / n_heads.max(1);

@@ -11,6 +11,7 @@ use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::dequantize::first_not_finite;
 use crate::{Error, Metadata, Result, TensorType, dequantize};
 
 /// A tensor of a file.
@@ -94,15 +95,18 @@ impl GgufFile {
 
     /// `n` elements of a tensor from element `first` on; both are whole rows.
     pub fn read_part(&self, name: &str, first: usize, n: usize) -> Result<Vec<f32>> {
-        let info = self.expect(name)?;
-        let end = first.checked_add(n);
-        let row = info.shape.last().copied().unwrap_or(1);
-        let is_inside = end.is_some_and(|end| end <= info.n_elements());
-        if !is_inside || !first.is_multiple_of(row) || !n.is_multiple_of(row) {
-            let reason = format!("tensor `{name}` has no elements {first}..{first}+{n}");
-            return Err(Error::Malformed { path: self.path.clone(), reason });
-        }
+        let info = self.expect_part(name, first, n)?;
         self.read_values(&info, first, n)
+    }
+
+    /// The stored bytes of `n` elements of a tensor from element `first` on, both whole rows; all values are finite.
+    pub(crate) fn read_part_bytes(&self, name: &str, first: usize, n: usize) -> Result<Vec<u8>> {
+        let info = self.expect_part(name, first, n)?;
+        let bytes = self.part_bytes(&info, first, n)?;
+        match first_not_finite(info.ty, &bytes) {
+            None => Ok(bytes),
+            Some((index, value)) => Err(self.not_finite(&info, first + index, value)),
+        }
     }
 
     /// The stored bytes of a tensor.
@@ -134,19 +138,38 @@ impl GgufFile {
             .ok_or_else(|| Error::MissingTensor { path: self.path.clone(), name: name.to_owned() })
     }
 
-    fn read_values(&self, info: &TensorInfo, first: usize, n: usize) -> Result<Vec<f32>> {
+    /// A tensor that has `n` elements from element `first` on.
+    fn expect_part(&self, name: &str, first: usize, n: usize) -> Result<TensorInfo> {
+        let info = self.expect(name)?;
+        let end = first.checked_add(n);
+        let row = info.shape.last().copied().unwrap_or(1);
+        let is_inside = end.is_some_and(|end| end <= info.n_elements());
+        if !is_inside || !first.is_multiple_of(row) || !n.is_multiple_of(row) {
+            let reason = format!("tensor `{name}` has no elements {first}..{first}+{n}");
+            return Err(Error::Malformed { path: self.path.clone(), reason });
+        }
+        Ok(info)
+    }
+
+    fn part_bytes(&self, info: &TensorInfo, first: usize, n: usize) -> Result<Vec<u8>> {
         let size = |n: usize| info.ty.bytes(n as u64).unwrap_or(0);
-        let bytes = self.bytes(info.start + size(first), size(n))?;
+        self.bytes(info.start + size(first), size(n))
+    }
+
+    fn not_finite(&self, info: &TensorInfo, index: usize, value: f32) -> Error {
+        Error::NotFinite { path: self.path.clone(), name: info.name.clone(), value, index }
+    }
+
+    fn read_values(&self, info: &TensorInfo, first: usize, n: usize) -> Result<Vec<f32>> {
+        let bytes = self.part_bytes(info, first, n)?;
         let mut values = vec![0.0; n];
         dequantize(info.ty, &bytes, &mut values);
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
-            Some(index) => Err(Error::NotFinite {
-                path: self.path.clone(),
-                name: info.name.clone(),
-                value: values.get(index).copied().unwrap_or(f32::NAN),
-                index: first + index,
-            }),
+            Some(index) => {
+                let value = values.get(index).copied().unwrap_or(f32::NAN);
+                Err(self.not_finite(info, first + index, value))
+            }
         }
     }
 

@@ -154,7 +154,7 @@ pub(super) fn multiply<T: Packed>(
     scale: f32,
     parallel: bool,
 ) {
-    out.assert_product(a, b);
+    out.assert_product(a, (b.n_rows(), b.n_columns()));
     if out.n_rows() == 0 || out.n_columns() == 0 {
         return;
     }

@@ -89,7 +89,8 @@ fn multiply_rounded<T: Rounded>(
     };
     #[cfg(not(feature = "portable"))]
     if !b.is_rounded && gemm_parts::divides_columns(a) {
-        gemm_parts::Product::with_rounded(out, a, b, write, scale).multiply(parallel);
+        let b = gemm_parts::RoundedFirst(b);
+        gemm_parts::Product::new(out, a, b, write, scale).multiply(parallel);
         return;
     }
     let b_copy;

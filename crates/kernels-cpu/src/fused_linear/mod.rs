@@ -18,6 +18,7 @@ pub(crate) use self::input::{InputState, prepare};
 use crate::autodiff::{CpuTensor, InputGradients, Op, record};
 use crate::bf16::multiplies_copies;
 use crate::buffer::{self, filled, rows_per_task};
+use crate::cpu_weight::CpuWeight;
 use crate::flex;
 use crate::gemm::{gemm, scaled_gemm, weight_gemm};
 use crate::matrix::{Matrix, MatrixMut, WeightMatrix, Write};
@@ -87,8 +88,8 @@ pub struct CpuAdapter {
 /// One linear map.
 #[derive(Clone, Debug)]
 pub struct CpuLinearMap {
-    /// The weight: f32, or bf16 if it is frozen.
-    pub weight: CpuTensor,
+    /// The weight.
+    pub weight: CpuWeight,
     /// Axis order of the weight.
     pub layout: WeightLayout,
     /// `[out]`
@@ -100,9 +101,10 @@ pub struct CpuLinearMap {
 /// A map with the indices of its inputs.
 #[derive(Clone, Debug)]
 struct MapState {
-    weight: CpuTensor,
+    weight: CpuWeight,
     layout: WeightLayout,
-    weight_idx: usize,
+    /// None of a weight in blocks.
+    weight_idx: Option<usize>,
     bias_idx: Option<usize>,
     adapter: Option<AdapterState>,
     d_in: usize,
@@ -200,8 +202,8 @@ fn map_state(
         WeightLayout::OutIn => (rows, columns),
         WeightLayout::InOut => (columns, rows),
     };
-    let weight_idx = inputs.len();
-    inputs.push(weight.clone());
+    let weight_idx = weight.tensor().map(|_| inputs.len());
+    inputs.extend(weight.tensor().cloned());
     let bias_idx = bias.as_ref().map(|_| inputs.len());
     inputs.extend(bias.clone());
     let adapter = adapter.map(|CpuAdapter { a, b, scale }| {
@@ -246,7 +248,8 @@ impl MapState {
     /// Whether the backward pass needs the input's values.
     fn needs_x(&self) -> bool {
         let adapter = self.adapter.as_ref();
-        self.weight.is_tracked() || adapter.is_some_and(|adapter| adapter.a.is_tracked())
+        self.weight.tensor().is_some_and(CpuTensor::is_tracked)
+            || adapter.is_some_and(|adapter| adapter.a.is_tracked())
     }
 
     /// The weight as `[out, in]`.
@@ -260,7 +263,7 @@ impl MapState {
     /// Whether [`skinny_matmul`] computes a product of `n` rows. Only in decoding: training rounds in one
     /// way, whatever the size of its batches.
     fn is_skinny(&self, n: usize) -> bool {
-        matches!(self.weight, CpuTensor::Constant(_))
+        self.weight.is_constant()
             && self.layout == WeightLayout::OutIn
             && n <= skinny_matmul::MAX_ROWS
             && skinny_matmul::is_supported()
@@ -268,7 +271,7 @@ impl MapState {
 
     fn forward(&mut self, x: Matrix, out: &mut [f32], width: usize, write: Write) {
         let n = x.n_rows();
-        let weight = StoredWeight::new(self.weight.value());
+        let weight = self.weight.stored();
         if self.is_skinny(n) {
             if write == Write::Over {
                 out.chunks_mut(width).for_each(|row| row[..self.d_out].fill(0.0));
@@ -318,7 +321,7 @@ impl MapState {
             })
         });
         if let Some(d_input) = d_input {
-            let weight = StoredWeight::new(self.weight.value());
+            let weight = self.weight.stored();
             let out = MatrixMut::new(d_input, n, self.d_in);
             weight_gemm(out, d_out, self.matrix(&weight), write, 1.0, precision);
             if let (Some(adapter), Some(d_narrow)) = (adapter, &d_narrow) {
@@ -329,12 +332,14 @@ impl MapState {
                 gemm(out, d_narrow, a, Write::Add, precision);
             }
         }
-        if let Some(x) = x.filter(|_| inputs.needs(self.weight_idx)) {
+        if let (Some(x), Some(weight), Some(idx)) = (x, self.weight.tensor(), self.weight_idx)
+            && inputs.needs(idx)
+        {
             let (a, b) = match self.layout {
                 WeightLayout::OutIn => (d_out.transposed(), x),
                 WeightLayout::InOut => (x.transposed(), d_out),
             };
-            add_product(&self.weight, self.weight_idx, (a, b), 1.0, precision, inputs);
+            add_product(weight, idx, (a, b), 1.0, precision, inputs);
         }
         let Some(adapter) = adapter else { return };
         if let (Some(x), Some(d_narrow)) = (x, &d_narrow)

@@ -29,7 +29,7 @@ macro_rules! tile {
             sums: &mut [f32],
             part: &Part<'_, $x, $weight>,
         ) {
-            let &Part { x, stride, weight, d_in, from, to, prefetches } = part;
+            let &Part { x, stride, weight, row: d_in, from, to, prefetches, .. } = part;
             assert!(sums.len() == R * O * LANES && from <= to && to <= d_in, "{R} rows by {O}");
             assert!(x.len() >= R * stride && to.next_multiple_of($step) <= stride);
             assert!(weight.len() >= O * d_in);

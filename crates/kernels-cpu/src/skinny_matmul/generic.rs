@@ -1,12 +1,16 @@
 //! The loops over the columns without instructions of a processor; sums are in the same order as with them.
 
+#[cfg(any(test, not(all(target_arch = "x86_64", not(feature = "portable")))))]
 use half::bf16;
 
+#[cfg(any(test, not(all(target_arch = "x86_64", not(feature = "portable")))))]
 use super::{LANES, Part};
 
 /// Lanes of the product of one row of the weight and one row of x.
+#[cfg(any(test, not(all(target_arch = "x86_64", not(feature = "portable")))))]
 type Lanes = [f32; LANES];
 
+#[cfg(any(test, not(all(target_arch = "x86_64", not(feature = "portable")))))]
 #[inline(always)]
 #[allow(clippy::inline_always)]
 pub(super) fn f32s<const R: usize, const O: usize>(sums: &mut [f32], part: &Part<'_, f32, f32>) {
@@ -14,6 +18,7 @@ pub(super) fn f32s<const R: usize, const O: usize>(sums: &mut [f32], part: &Part
 }
 
 /// Like [`f32s`], with the weight widened from bf16.
+#[cfg(any(test, not(all(target_arch = "x86_64", not(feature = "portable")))))]
 #[inline(always)]
 #[allow(clippy::inline_always)]
 pub(super) fn widened<const R: usize, const O: usize>(
@@ -23,6 +28,7 @@ pub(super) fn widened<const R: usize, const O: usize>(
     tile::<R, O, bf16>(sums, part, |value| f32::from_bits(u32::from(value.to_bits()) << 16));
 }
 
+#[cfg(any(test, not(all(target_arch = "x86_64", not(feature = "portable")))))]
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn tile<const R: usize, const O: usize, W: Copy + Default>(
@@ -30,7 +36,7 @@ fn tile<const R: usize, const O: usize, W: Copy + Default>(
     part: &Part<'_, f32, W>,
     widen: impl Fn(W) -> f32,
 ) {
-    let &Part { x, stride, weight, d_in, from, to, .. } = part;
+    let &Part { x, stride, weight, row: d_in, from, to, .. } = part;
     let (rows, rest) = sums.as_chunks_mut::<LANES>();
     assert!(rows.len() == R * O && rest.is_empty(), "{R} rows by {O}");
     let mut lanes = [[Lanes::default(); R]; O];

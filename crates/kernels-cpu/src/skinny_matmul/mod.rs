@@ -3,6 +3,8 @@
 //! General products first copy the weight into another order, which costs more than the product itself for few rows. Here
 //! the lanes of a vector are neighbouring columns of the weight, so that none is idle, whatever the number of rows.
 //!
+//! A weight in blocks is converted to f32 on the way, in registers or a group of rows at a time.
+//!
 //! A value of the product is the sum of [`LANES`] partial sums, each of every sixteenth column, in an order that depends on
 //! the number of columns alone. So a row's values are the same to the bit, whichever other rows are computed with it.
 
@@ -10,6 +12,13 @@
 mod avx;
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod avx512;
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+mod avx512_blocks;
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+mod avx_blocks;
+#[cfg(test)]
+mod block_tests;
+mod blocks;
 mod generic;
 #[cfg(test)]
 mod tests;
@@ -27,13 +36,16 @@ use crate::weight_storage::StoredWeight;
 pub(crate) const MAX_ROWS: usize = 64;
 /// Partial sums of a value.
 const LANES: usize = 16;
+/// Columns of a block of a file that is converted in registers.
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+const BLOCK_COLUMNS: usize = 32;
 /// Rows of the weight per task: about as many of a small model's as a second-level cache holds.
 const TASK_OUTS: usize = 64;
 /// Rows of the weight that are multiplied block by block.
 const GROUP_OUTS: usize = 16;
 /// The maximum number of rows of x per tile.
 const TILE_ROWS: usize = 8;
-/// The maximum number of columns per block: with [`TILE_ROWS`] rows, x remains in a first-level cache.
+/// The maximum number of columns per block of [`TILE_ROWS`] rows, so that x remains in a first-level cache.
 const BLOCK: usize = 640;
 /// Values that a row of x is padded to a multiple of: the columns of the widest step.
 const PADDING: usize = 32;
@@ -65,7 +77,7 @@ fn has_avx2() -> bool {
 
 /// Adds `x · weightᵀ` to `out`: x `[n, i]`, weight `[o, i]`, out `[n, o]` with rows `width` apart.
 ///
-/// A weight that is stored in bf16 is widened, or x rounded if `precision` says so.
+/// A weight that is stored in bf16 is widened, or x rounded if `precision` says so. One in blocks is widened.
 ///
 /// # Panics
 /// If shapes do not fit, there are too many rows, or the processor lacks the instructions.
@@ -89,11 +101,14 @@ pub(crate) fn add_product(
     assert!(out.len() >= (n - 1) * width + d_out, "{n} rows every {width}");
     let product = Product { n, d_in, width };
     match weight {
-        StoredWeight::F32(weight) => product.add(out, x, |x| x, weight, &f32s()),
+        StoredWeight::F32(weight) => product.add(out, x, |x| x, &Slice::new(weight, d_in), &f32s()),
         StoredWeight::Bf16(weight) if rounds => {
-            product.add(out, x, bf16::from_f32, weight, &pairs());
+            product.add(out, x, bf16::from_f32, &Slice::new(weight, d_in), &pairs());
         }
-        StoredWeight::Bf16(weight) => product.add(out, x, |x| x, weight, &widened()),
+        StoredWeight::Bf16(weight) => {
+            product.add(out, x, |x| x, &Slice::new(weight, d_in), &widened());
+        }
+        StoredWeight::Blocks(rows) => blocks::add(product, out, x, rows),
     }
 }
 
@@ -103,7 +118,9 @@ struct Part<'a, X, W> {
     /// The rows of x, `stride` apart; zeros beyond the columns of the weight.
     x: &'a [X],
     stride: usize,
+    /// Rows of the weight, `row` elements each.
     weight: &'a [W],
+    row: usize,
     d_in: usize,
     /// The columns; the first is a multiple of [`PADDING`].
     from: usize,
@@ -139,7 +156,7 @@ struct Loops<X: 'static, W: 'static> {
 /// The shapes of a tile: the rows of x, and the rows of the weight that the number of vector registers allows.
 macro_rules! shapes {
     ($module:ident :: $name:ident $(, ($rows:literal, $outs:literal))*) => {
-        &[$(Shape {
+        &[$($crate::skinny_matmul::Shape {
             rows: $rows,
             outs: $outs,
             many: $module::$name::<$rows, $outs>,
@@ -147,6 +164,9 @@ macro_rules! shapes {
         }),*]
     };
 }
+
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+use shapes;
 
 /// The loops of a product with x in f32.
 macro_rules! loops {
@@ -158,7 +178,7 @@ macro_rules! loops {
                 let shapes: &[_] = if has_avx512() {
                     shapes!(avx512::$name, (1, 8), (2, 8), (4, 4), (8, 2))
                 } else {
-                    shapes!(avx::$name, (1, 4), (2, 2), (4, 1))
+                    shapes!(avx::$name, (1, 1), (2, 1), (4, 1))
                 };
                 Loops { shapes, sum_lanes: avx::sum_lanes }
             }
@@ -188,6 +208,43 @@ fn pairs() -> Loops<bf16, bf16> {
     unreachable!("the caller checked for the instructions")
 }
 
+/// The rows of a weight.
+trait Rows<W>: Sync {
+    fn n_rows(&self) -> usize;
+
+    /// Elements of a row: values, or blocks of them.
+    fn row(&self) -> usize;
+
+    /// Calls `run` with `n` rows from one on.
+    fn with(&self, first: usize, n: usize, run: impl FnOnce(&[W]));
+}
+
+/// Rows as tiles read them.
+struct Slice<'a, W> {
+    elements: &'a [W],
+    row: usize,
+}
+
+impl<'a, W> Slice<'a, W> {
+    fn new(elements: &'a [W], row: usize) -> Self {
+        Self { elements, row }
+    }
+}
+
+impl<W: Sync> Rows<W> for Slice<'_, W> {
+    fn n_rows(&self) -> usize {
+        self.elements.len().checked_div(self.row).unwrap_or(0)
+    }
+
+    fn row(&self) -> usize {
+        self.row
+    }
+
+    fn with(&self, first: usize, n: usize, run: impl FnOnce(&[W])) {
+        run(&self.elements[first * self.row..][..n * self.row]);
+    }
+}
+
 /// The sizes of a product.
 #[derive(Clone, Copy, Debug)]
 struct Product {
@@ -203,7 +260,7 @@ impl Product {
         out: &mut [f32],
         x: &[f32],
         convert: impl Fn(f32) -> X,
-        weight: &[W],
+        weight: &impl Rows<W>,
         loops: &Loops<X, W>,
     ) {
         let tiles = self.row_tiles(loops);
@@ -214,21 +271,26 @@ impl Product {
             padded.iter_mut().zip(x).for_each(|(padded, x)| *padded = convert(*x));
         }
         let out = Shared::new(out);
-        let task = |(task, weight): (usize, &[W])| {
-            for (idx, weight) in weight.chunks(GROUP_OUTS * self.d_in).enumerate() {
-                let first_out = task * TASK_OUTS + idx * GROUP_OUTS;
+        let (row, n_outs) = (weight.row(), weight.n_rows());
+        let group = |first_out: usize| {
+            weight.with(first_out, GROUP_OUTS.min(n_outs - first_out), |weight| {
                 for (first_row, shape) in &tiles {
                     let x = &padded[first_row * stride..][..shape.rows * stride];
                     let (d_in, prefetches) = (self.d_in, *first_row == 0);
-                    let part = Part { x, stride, weight, d_in, from: 0, to: d_in, prefetches };
+                    let part = Part { x, stride, weight, row, d_in, from: 0, to: d_in, prefetches };
                     self.add_group(&out, (*first_row, first_out), &part, shape, loops);
                 }
-            }
+            });
         };
-        if self.n * weight.len() < 64 * 1024 {
-            weight.chunks(TASK_OUTS * self.d_in).enumerate().for_each(task);
+        let task = |task: usize| {
+            let outs = task * TASK_OUTS..n_outs.min((task + 1) * TASK_OUTS);
+            outs.step_by(GROUP_OUTS).for_each(group);
+        };
+        let n_tasks = n_outs.div_ceil(TASK_OUTS);
+        if self.n * n_outs * self.d_in < 64 * 1024 {
+            (0..n_tasks).for_each(task);
         } else {
-            weight.par_chunks(TASK_OUTS * self.d_in).enumerate().on_all_threads(task);
+            (0..n_tasks).into_par_iter().on_all_threads(task);
         }
     }
 
@@ -255,11 +317,11 @@ impl Product {
         shape: &Shape<X, W>,
         loops: &Loops<X, W>,
     ) {
-        let n_outs = part.weight.len() / part.d_in;
+        let n_outs = part.weight.len() / part.row;
         scratch([GROUP_OUTS * TILE_ROWS * LANES], |[sums]| {
             let sums = &mut sums[..(n_outs * shape.rows).next_multiple_of(8) * LANES];
             sums.fill(0.0);
-            let n_blocks = part.d_in.div_ceil(BLOCK);
+            let n_blocks = part.d_in.div_ceil(BLOCK * TILE_ROWS / shape.rows);
             let block = part.d_in.div_ceil(n_blocks).next_multiple_of(PADDING);
             for from in (0..part.d_in).step_by(block) {
                 let to = part.d_in.min(from + block);
@@ -292,12 +354,12 @@ impl Product {
 /// Adds the products of a block of columns to the sums, tile by tile.
 fn add_block<X, W>(sums: &mut [f32], part: &Part<'_, X, W>, shape: &Shape<X, W>) {
     let mut sums = sums.chunks_mut(shape.rows * LANES * shape.outs);
-    for weight in part.weight.chunks(shape.outs * part.d_in) {
+    for weight in part.weight.chunks(shape.outs * part.row) {
         let Some(sums) = sums.next() else { break };
-        let is_whole = weight.len() == shape.outs * part.d_in;
+        let is_whole = weight.len() == shape.outs * part.row;
         let (tile, outs) = if is_whole { (shape.many, shape.outs) } else { (shape.one, 1) };
         let sums = sums.chunks_mut(outs * shape.rows * LANES);
-        for (sums, weight) in sums.zip(weight.chunks(outs * part.d_in)) {
+        for (sums, weight) in sums.zip(weight.chunks(outs * part.row)) {
             // SAFETY: the loops were chosen for this processor.
             #[allow(unsafe_code)]
             unsafe {

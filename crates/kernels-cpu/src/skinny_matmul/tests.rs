@@ -167,7 +167,16 @@ fn instruction_sets_agree_to_the_bit() {
     let bf16s: Vec<bf16> = weight.iter().map(|value| bf16::from_f32(*value)).collect();
     macro_rules! part {
         ($weight:expr) => {
-            Part { x: &x, stride, weight: $weight, d_in, from: 0, to: d_in, prefetches: true }
+            Part {
+                x: &x,
+                stride,
+                weight: $weight,
+                row: d_in,
+                d_in,
+                from: 0,
+                to: d_in,
+                prefetches: true,
+            }
         };
     }
     let start: Vec<f32> = (0..4 * 2 * LANES).map(value).collect();

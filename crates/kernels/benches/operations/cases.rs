@@ -176,7 +176,7 @@ fn fused_linear(
     let norm_bias = weight([d_in], trained, grown);
     let residual_bto = residual.then(|| random([b, t, sum], grown));
     let map = |out: &usize| LinearMap {
-        weight: weight([*out, d_in], trained, grown),
+        weight: weight([*out, d_in], trained, grown).into(),
         layout: WeightLayout::OutIn,
         bias_o: None,
         adapter: rank.map(|rank| Adapter {

@@ -104,7 +104,12 @@ fn run(case: Case, trained: impl Fn(usize) -> bool) -> Vec<Vec<f32>> {
         });
         leaves2.push(weight.clone());
         leaves1.push(bias.clone());
-        maps.push(LinearMap { weight, layout, bias_o: case.bias.then_some(bias), adapter });
+        maps.push(LinearMap {
+            weight: weight.into(),
+            layout,
+            bias_o: case.bias.then_some(bias),
+            adapter,
+        });
     }
     let total: usize = outs.iter().sum();
     let residual = random([b, t, total], 3, &device).set_require_grad(track());
@@ -166,7 +171,7 @@ fn a_weight_used_twice_gets_both_gradients() {
         let weight = random([6, 6], 1, &device).require_grad();
         let x = random([2, 5, 6], 2, &device);
         let map = LinearMap {
-            weight: weight.clone(),
+            weight: weight.clone().into(),
             layout: WeightLayout::OutIn,
             bias_o: None,
             adapter: None,
@@ -182,7 +187,7 @@ fn a_weight_used_twice_gets_both_gradients() {
 #[test]
 fn without_autodiff_nothing_is_recorded() {
     let map = LinearMap {
-        weight: random([5, 4], 1, &Device::flex()),
+        weight: random([5, 4], 1, &Device::flex()).into(),
         layout: WeightLayout::OutIn,
         bias_o: None,
         adapter: None,
@@ -197,7 +202,7 @@ fn products_add_to_a_sum_that_was_lent() {
     let [used, other] = [1, 2].map(|seed| random::<2>([6, 6], seed, &device).require_grad());
     let x = random([2, 5, 6], 3, &device);
     let map = |weight: &Tensor<2>| LinearMap {
-        weight: weight.clone(),
+        weight: weight.clone().into(),
         layout: WeightLayout::OutIn,
         bias_o: None,
         adapter: None,

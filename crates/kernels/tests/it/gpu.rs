@@ -293,7 +293,8 @@ fn products_of_updated_weights() {
             let device = device.clone().autodiff();
             let map = |i: &usize| LinearMap {
                 weight: Tensor::from_inner(weights[*i].clone().reshape([sizes[*i], 8]))
-                    .require_grad(),
+                    .require_grad()
+                    .into(),
                 layout: WeightLayout::OutIn,
                 bias_o: None,
                 adapter: None,

@@ -40,7 +40,7 @@ impl Head {
 
     fn kernel(&self) -> kernels::Head {
         let weight_vd = self.weight.clone();
-        kernels::Head { weight_vd, scale: self.scale, soft_cap: self.soft_cap }
+        kernels::Head { weight_vd: weight_vd.into(), scale: self.scale, soft_cap: self.soft_cap }
     }
 
     /// A logit from the product of a row with the weight, and its derivative.

@@ -6,6 +6,7 @@ extern crate kernels_portable as kernels;
 
 mod adamw;
 mod attention;
+mod blocks;
 mod check;
 mod each;
 mod elementwise;

@@ -123,7 +123,7 @@ impl FusedLinear {
         };
         let maps: Vec<LinearMap> = (self.outs.iter())
             .map(|_| LinearMap {
-                weight: next().d2(),
+                weight: next().d2().into(),
                 layout: self.layout,
                 bias_o: self.bias.then(|| next().d1()),
                 adapter: self.rank.map(|_| Adapter {

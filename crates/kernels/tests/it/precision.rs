@@ -21,7 +21,7 @@ fn maps() -> Vec<Vec<f32>> {
     let norm_d = random::<1>([d_in], 2, &device).require_grad();
     let weights = [tensor([65, d_in], 3), tensor([d_in, 33], 4)];
     let map = |idx: usize, layout| LinearMap {
-        weight: weights[idx].clone(),
+        weight: weights[idx].clone().into(),
         layout,
         bias_o: None,
         adapter: None,
@@ -83,7 +83,7 @@ fn the_backward_pass_has_the_precision_of_the_forward_pass() {
         let x = random::<3>([1, 20, 40], 1, &device);
         let weight = random::<2>([30, 40], 2, &device).require_grad();
         let maps = [LinearMap {
-            weight: weight.clone(),
+            weight: weight.clone().into(),
             layout: WeightLayout::OutIn,
             bias_o: None,
             adapter: None,
@@ -120,8 +120,12 @@ fn frozen(stored: bool) -> Vec<Vec<f32>> {
     let ids: Vec<i32> = (0..(b * t) as i32).map(|i| i * 7 % 90).collect();
     let x_btd = embedding(table_vd.clone(), ints(&ids, [b, t]));
     let adapter = Adapter { a_ri: factors[0].clone(), b_or: factors[1].clone(), scale: 0.5 };
-    let map =
-        |layout, adapter| LinearMap { weight: weight([d, d], 4), layout, bias_o: None, adapter };
+    let map = |layout, adapter| LinearMap {
+        weight: weight([d, d], 4).into(),
+        layout,
+        bias_o: None,
+        adapter,
+    };
     let x_btd =
         fused_linear(LinearInput::Plain(x_btd), &[map(WeightLayout::OutIn, Some(adapter))], None);
     let x_btd =

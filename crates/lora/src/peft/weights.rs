@@ -89,10 +89,7 @@ impl AdapterFile {
             let values = TensorData::new(self.stored_values(&name, &shape)?, shape);
             if layer.role == LayerRole::Embedding {
                 let (_, embedding) = model.backbone_mut().embedding_mut();
-                let weight = embedding.weight.clone();
-                embedding.weight = kernels::update_param(weight, |old| {
-                    Tensor::from_data(values.clone(), &old.device())
-                });
+                embedding.weight.update(|old| Tensor::from_data(values.clone(), &old.device()));
             }
             // The two are one weight in a tied base model.
             if (layer.role == LayerRole::Head || layout.unties)

@@ -27,7 +27,8 @@ use crate::render::table::thousands;
 
 pub(crate) fn run(args: &ChatArgs) -> Result<()> {
     // Adapters on one base model share its weights.
-    let mut bases = bases_for_generation(&args.dtype, &args.device)?;
+    let bases = bases_for_generation(&args.dtype, &args.device)?;
+    let mut bases = if args.against.is_none() { bases.keeping_blocks() } else { bases };
     let first = Opened::open(&mut bases, &args.model, args.base.as_deref())?;
     let against = args.against.as_ref();
     let second = against.map(|path| Opened::open(&mut bases, path, None)).transpose()?;

@@ -145,7 +145,9 @@ fn read_texts(
                 }
             }
         }
-        if is_blank {
+        // A limit may end before the first text of a file, which is not empty then.
+        let is_cut = lines_left.is_some_and(|left| document.n_lines() >= left);
+        if is_blank && !is_cut {
             return Err(Error::EmptyFile { path: path.clone() });
         }
         counter.accept(Ok(()))?;
@@ -173,6 +175,8 @@ fn read_documents(
     for row in rows.by_ref() {
         let document = convert_row(row, |row| row_format.document_of(row));
         let Some((text, location)) = counter.accept(document)? else { continue };
+        // As in a text file, white space alone is no document; the row is counted as empty.
+        let text = if text.trim().is_empty() { String::new() } else { text };
         if add_document(text, location, batcher)?.is_none() {
             return Ok(counter);
         }

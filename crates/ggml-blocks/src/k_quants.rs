@@ -2,6 +2,8 @@
 
 use super::scale_at;
 
+#[inline(always)]
+#[allow(clippy::inline_always)]
 pub(super) fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     let (scales, codes) = (&block[..16], &block[16..80]);
     let (d, d_min) = (scale_at(block, 80), scale_at(block, 82));
@@ -16,6 +18,8 @@ pub(super) fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     }
 }
 
+#[inline(always)]
+#[allow(clippy::inline_always)]
 pub(super) fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
     let (high, codes, scales) = (&block[..32], &block[32..96], &block[96..108]);
     let d = scale_at(block, 108);
@@ -34,6 +38,8 @@ pub(super) fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
     }
 }
 
+#[inline(always)]
+#[allow(clippy::inline_always)]
 pub(super) fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     let (d, d_min) = (scale_at(block, 0), scale_at(block, 2));
     let codes = &block[16..];
@@ -47,6 +53,8 @@ pub(super) fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     }
 }
 
+#[inline(always)]
+#[allow(clippy::inline_always)]
 pub(super) fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     let (d, d_min) = (scale_at(block, 0), scale_at(block, 2));
     let (high, codes) = (&block[16..48], &block[48..]);
@@ -61,19 +69,27 @@ pub(super) fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     }
 }
 
+#[inline(always)]
+#[allow(clippy::inline_always)]
 pub(super) fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let d = scale_at(block, 208);
-    for (group, out) in out.chunks_exact_mut(16).enumerate() {
-        let scale = d * f32::from(scales[group].cast_signed());
-        // Half of the super-block, and plane of 32 within the half.
-        let (half, plane) = (group / 8, group % 8 / 2);
-        let first = group % 2 * 16;
-        for (j, out) in out.iter_mut().enumerate() {
-            let byte = low[half * 64 + plane % 2 * 32 + first + j];
-            let code = byte >> (plane / 2 * 4) & 0x0f;
-            let upper = high[half * 32 + first + j] >> (plane * 2) & 3;
-            *out = scale * f32::from(i16::from(code | upper << 4) - 32);
+    let mut codes = [0; 256];
+    // A half of the super-block is four planes of 32 elements: all codes first, so that they are computed by vectors.
+    for (half, codes) in codes.as_chunks_mut::<128>().0.iter_mut().enumerate() {
+        let (low, high) = (&low[half * 64..half * 64 + 64], &high[half * 32..half * 32 + 32]);
+        for (plane, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let low = &low[plane % 2 * 32..plane % 2 * 32 + 32];
+            for (code, (low, high)) in codes.iter_mut().zip(low.iter().zip(high)) {
+                *code = low >> (plane / 2 * 4) & 0x0f | (high >> (plane * 2) & 3) << 4;
+            }
+        }
+    }
+    let groups = out.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<16>().0);
+    for ((out, codes), scale) in groups.zip(scales) {
+        let scale = d * f32::from(scale.cast_signed());
+        for (out, code) in out.iter_mut().zip(codes) {
+            *out = scale * f32::from(i16::from(*code) - 32);
         }
     }
 }
@@ -85,12 +101,16 @@ struct TwoBits {
 }
 
 impl TwoBits {
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
     fn of(group: usize) -> Self {
         Self { first: group / 8 * 32 + group % 2 * 16, shift: group % 8 / 2 * 2 }
     }
 }
 
 /// Scale and minimum of a group of 32: twelve bytes are eight pairs of six bits.
+#[inline(always)]
+#[allow(clippy::inline_always)]
 fn six_bits(packed: &[u8], group: usize) -> (u8, u8) {
     if group < 4 {
         (packed[group] & 63, packed[group + 4] & 63)

@@ -118,7 +118,7 @@ impl TensorType {
     }
 
     /// The name of a format that is not read, or its number.
-    pub(crate) fn unread_name(id: u32) -> String {
+    pub fn unread_name(id: u32) -> String {
         let known = OTHERS.iter().find(|(other, _)| *other == id);
         known.map_or_else(|| format!("type {id}"), |(_, name)| (*name).to_owned())
     }

@@ -5,10 +5,14 @@ use super::scale_at;
 /// ggml's table of the formats IQ4_NL and IQ4_XS.
 const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
+#[inline(always)]
+#[allow(clippy::inline_always)]
 pub(super) fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
     look_up(scale_at(block, 0), &block[2..], out);
 }
 
+#[inline(always)]
+#[allow(clippy::inline_always)]
 pub(super) fn iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
     let d = scale_at(block, 0);
     let high = u16::from_le_bytes([block[2], block[3]]);
@@ -21,6 +25,8 @@ pub(super) fn iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
     }
 }
 
+#[inline(always)]
+#[allow(clippy::inline_always)]
 fn look_up(scale: f32, codes: &[u8], out: &mut [f32]) {
     for (j, byte) in codes.iter().enumerate() {
         out[j] = scale * f32::from(VALUES[usize::from(byte & 0x0f)]);
