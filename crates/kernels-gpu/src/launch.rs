@@ -96,12 +96,7 @@ pub(crate) fn zeros(like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
 
 /// Indices as contiguous i32.
 pub(crate) fn as_i32(x: CubeTensor) -> CubeTensor {
-    into_contiguous(to_i32(x))
-}
-
-/// Indices as i32, with the strides that they have.
-pub(crate) fn to_i32(x: CubeTensor) -> CubeTensor {
-    if x.dtype == DType::I32 { x } else { CubeBackend::int_cast(x, IntDType::I32) }
+    into_contiguous(if x.dtype == DType::I32 { x } else { CubeBackend::int_cast(x, IntDType::I32) })
 }
 
 /// A tensor as rows of its last dimension.

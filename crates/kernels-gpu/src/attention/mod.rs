@@ -15,16 +15,12 @@
 //! themselves, 13 and 50 MB, take 4 and 15 µs at 3.35 TB/s. The kernels are limited by arithmetic.
 //!
 //! Tiles whose segments do not overlap are skipped, and so are those outside of a causal mask or a window.
-//!
-//! [`decode`] has the kernel for a few queries against a KV cache.
 
 // A kernel takes its sizes one by one.
 #![allow(clippy::too_many_arguments)]
 
 mod backward;
-mod decoding;
 mod forward;
-mod merge;
 mod parts;
 mod tile;
 
@@ -36,7 +32,6 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-pub use self::decoding::{MAX_QUERIES, decode};
 use self::tile::{Form, Tile};
 use crate::launch::{as_i32, empty, grid, zeros};
 
@@ -344,9 +339,4 @@ impl Call {
 /// The tensor with neighbouring values in its last dimension.
 fn with_unit_stride(x: CubeTensor) -> CubeTensor {
     if x.meta.strides().last() == Some(&1) { x } else { into_contiguous(x) }
-}
-
-/// A contiguous tensor in another shape.
-fn reshaped(x: CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
-    CubeBackend::float_reshape(x, shape.into())
 }

@@ -47,30 +47,7 @@ const TILES: [[usize; 4]; 11] = [
     [4, 8, 8, 4],
 ];
 
-/// The same for decoding, whose rows are queries and heads of a group: a row of units for each, at least 128 units that load keys.
-/// Those of 4 rows first, which no more than 4 queries use.
-const DECODING_TILES: [[usize; 4]; 7] = [
-    [4, 64, 32, 4],
-    [4, 32, 32, 4],
-    [8, 64, 16, 8],
-    [8, 32, 16, 8],
-    [8, 16, 16, 8],
-    [8, 8, 8, 8],
-    [4, 8, 8, 4],
-];
-
 impl Tile {
-    /// The tile of a decoding kernel: rows for all queries if there is one with so many, then as many keys as fit into `limit`
-    /// bytes of shared memory; the smallest tile if none fits.
-    pub(super) fn select_for_decoding(form: Form, [n_rows, n_k]: [usize; 2], limit: usize) -> Self {
-        let most_k = n_k.next_power_of_two().max(8);
-        let tiles = DECODING_TILES.map(|sizes| Self::new(form, sizes));
-        let fits = |tile: &&Self| {
-            tile.queries >= n_rows.min(8) && tile.keys <= most_k && tile.forward_bytes() <= limit
-        };
-        tiles.iter().find(fits).copied().unwrap_or(tiles[DECODING_TILES.len() - 1])
-    }
-
     /// The first tile that is not larger than the problem and fits into `limit` bytes of shared memory by `bytes`; the
     /// smallest one if none fits.
     pub(super) fn select(
@@ -109,7 +86,7 @@ impl Tile {
 
 #[cfg(test)]
 mod tests {
-    use super::{DECODING_TILES, Form, TILES, Tile};
+    use super::{Form, TILES, Tile};
 
     const FORM: Form = Form { width: 64, causal: true, capped: false, rotated: false };
 
@@ -134,30 +111,6 @@ mod tests {
         assert_eq!(select(1, 1024, 160 << 10), (8, 64));
         assert_eq!(select(5, 5, 160 << 10), (8, 8));
         assert_eq!(select(17, 9, 160 << 10), (32, 16));
-    }
-
-    #[test]
-    fn decoding_has_a_row_of_units_for_each_query_and_fits_the_smallest_device() {
-        for sizes in DECODING_TILES {
-            let tile = Tile::new(FORM, sizes);
-            assert_eq!(tile.queries, tile.unit_rows, "{tile:?}");
-            assert_eq!(tile.keys % tile.unit_columns, 0, "{tile:?}");
-        }
-        for width in 1..=256 {
-            for (n_rows, n_k) in [(1, 1), (1, 4096), (5, 9), (64, 4096)] {
-                let form = Form { width, ..FORM };
-                let tile = Tile::select_for_decoding(form, [n_rows, n_k], 32 << 10);
-                assert!(tile.forward_bytes() <= 32 << 10, "{tile:?}");
-            }
-        }
-        let select = |n_rows, n_k| {
-            let tile = Tile::select_for_decoding(FORM, [n_rows, n_k], 48 << 10);
-            (tile.queries, tile.keys)
-        };
-        assert_eq!(select(1, 4096), (4, 64));
-        assert_eq!(select(5, 4096), (8, 64));
-        assert_eq!(select(32, 20), (8, 32));
-        assert_eq!(select(2, 3), (8, 8));
     }
 
     #[test]

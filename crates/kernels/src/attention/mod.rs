@@ -40,11 +40,7 @@ pub fn attention(
         {
             let ([_, _, h, k], [_, _, g, _]) = (q_bthk.dims(), k_bsgk.dims());
             let settings = gpu_settings(mask, Heads { h, g, k }, scale);
-            let operands = [q_bthk, k_bsgk, v_bsgk];
-            if crate::gpu::decodes(&operands) {
-                return crate::gpu::decode(operands, mask.segments(), settings);
-            }
-            crate::gpu::attention(operands, mask.segments(), settings)
+            crate::gpu::attention([q_bthk, k_bsgk, v_bsgk], mask.segments(), settings)
         }
         KernelSet::Generic => generic_attention(q_bthk, k_bsgk, v_bsgk, mask, scale),
     }

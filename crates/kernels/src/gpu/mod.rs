@@ -4,7 +4,6 @@
 //! needed, and the differentiable form, which `Autodiff` implements by the other two.
 
 mod attention;
-mod decoding;
 mod embedding;
 mod head;
 mod layer_norm;
@@ -16,7 +15,6 @@ mod swiglu;
 use burn::tensor::{DType, Tensor};
 
 pub(crate) use self::attention::{Settings as AttentionSettings, attention, attention_packed};
-pub(crate) use self::decoding::{decode, decodes};
 pub(crate) use self::embedding::embedding;
 pub(crate) use self::head::{HeadSettings, head_logprobs, head_loss};
 pub(crate) use self::layer_norm::layer_norm;

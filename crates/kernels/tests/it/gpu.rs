@@ -4,8 +4,6 @@
 //! Mesa's lavapipe; `tests/cuda/kernels.sh` and `tests/wgpu/run.sh` set it. Where it is not set and the build's device cannot be
 //! used, each test is skipped and says so.
 
-mod decoding;
-
 use burn::tensor::{Device, Tensor};
 use kernels::{
     AdamwParameter, AdamwStep, LinearInput, LinearMap, Moments, Precision, WeightLayout,

@@ -222,7 +222,7 @@ pub(crate) fn check_attention(sizes: &reference::Attention, view: View) {
     operation.check(b * t * s * h * (2 * k + 10));
 }
 
-pub(crate) fn mask(sizes: &reference::Attention) -> AttentionMask {
+fn mask(sizes: &reference::Attention) -> AttentionMask {
     let q_segments_bt = ints(&sizes.q_segments, [sizes.b, sizes.t]);
     let k_segments_bs = ints(&sizes.k_segments, [sizes.b, sizes.s]);
     let mask = if sizes.bidirectional {
